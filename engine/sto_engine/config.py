@@ -1,0 +1,238 @@
+"""The settings of a run: one TOML file plus `--set section.key=value`, validated once, frozen afterwards.
+
+Unknown keys are errors that name the nearest known key. Times of day are "HH:MM" in the recipient's local time.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sto_engine.errors import ConfigError, InputMissing
+
+Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+ClockEnd = Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
+QuietHours = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+POLICIES = ("histogram", "attention", "boosted", "bandit", "day_of_week", "hour_of_week")
+PRESETS = ("seed_histogram", "seed_boosted", "seed_thompson", "seed_best_day")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Ingest(Section):
+    on_bad_row: Literal["quarantine", "fail"] = "quarantine"
+    max_bad_share: Share = 0.01
+    naive_timestamps: Literal["reject", "utc"] = "reject"
+    id_type: Literal["uint64", "int64", "string"] | None = None
+    columns: dict[str, str] = {}
+    quarantine_payload: bool = False
+
+
+class Store(Section):
+    buckets: Annotated[int, Field(ge=1, le=8192)] | None = None
+    retention_days: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _power_of_two(self) -> "Store":
+        if self.buckets is not None and self.buckets & (self.buckets - 1):
+            raise ValueError(f"store.buckets must be a power of two; found {self.buckets}")
+        return self
+
+
+class Slots(Section):
+    grid: Literal[24, 48, 168, 7] = 24
+
+
+class Window(Section):
+    start: Clock = "00:00"
+    end: ClockEnd = "24:00"
+    quiet: tuple[QuietHours, ...] = ()
+
+
+class Model(Section):
+    policy: str | None = None
+    preset: str | None = None
+    label: Literal["open_2h", "open_24h", "click", "conversion"] = "open_2h"
+    w24: Annotated[float, Field(ge=0)] = 0.0
+    history_days: Annotated[int, Field(ge=1, le=36500)] = 90
+    half_life_days: Annotated[float, Field(gt=0)] | None = None
+
+
+class Cohort(Section):
+    by: tuple[str, ...] = ("region", "signup_source", "b2b")
+
+
+class Timezone(Section):
+    source: Literal["auto", "profile", "event"] = "auto"
+    default: str = "UTC"
+
+
+class Recipients(Section):
+    keep: tuple[str, ...] = ()
+
+
+class Train(Section):
+    label_days: Annotated[int, Field(ge=1, le=36500)] = 60
+    outcome_lag_hours: Annotated[float, Field(ge=0)] = 6
+    min_label_days: Annotated[int, Field(ge=1)] = 14
+    min_rows: Annotated[int, Field(ge=1)] = 1_000
+    max_rows: Annotated[int, Field(ge=1)] = 1_500_000
+    trees: Annotated[int, Field(ge=1, le=10_000)] = 500
+    depth: Annotated[int, Field(ge=1, le=16)] = 6
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    subsample: Annotated[float, Field(gt=0, le=1)] = 0.8
+
+
+class Experiment(Section):
+    name: Annotated[str, Field(min_length=1)] = "default"
+    control_share: Share = 0.10
+    control_time: Clock = "10:00"
+    random_share: Share = 0.0
+    explore_share: Share = 0.0
+    bucket: Literal["hash", "modulo"] = "hash"
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> "Experiment":
+        total = self.control_share + self.random_share + self.explore_share
+        if total > 1:
+            raise ValueError(f"control_share + random_share + explore_share must be at most 1; found {total:g}")
+        return self
+
+
+class Assign(Section):
+    min_gain: Annotated[float, Field(ge=0)] = 0.0
+    keep_gain: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Capacity(Section):
+    total: str | None = None
+    providers: dict[str, str] = {}
+    on_infeasible: Literal["fail", "defer", "suppress"] = "fail"
+    max_slot_share: Share | None = None
+    weight: str | None = None
+
+
+class Spread(Section):
+    min_minutes: Annotated[int, Field(ge=1, le=1440)] = 15
+    max_minutes: Annotated[int, Field(ge=1, le=1440)] | None = None
+
+
+class Cluster(Section):
+    address: str | None = None
+
+
+class Output(Section):
+    row_group: Annotated[int, Field(ge=1_024)] = 131_072
+
+
+class Config(Section):
+    """Every section of the configuration file; field names are the TOML names."""
+
+    ingest: Ingest = Ingest()
+    store: Store = Store()
+    slots: Slots = Slots()
+    window: Window = Window()
+    model: Model = Model()
+    cohort: Cohort = Cohort()
+    timezone: Timezone = Timezone()
+    recipients: Recipients = Recipients()
+    train: Train = Train()
+    experiment: Experiment = Experiment()
+    assign: Assign = Assign()
+    capacity: Capacity = Capacity()
+    spread: Spread = Spread()
+    cluster: Cluster = Cluster()
+    output: Output = Output()
+
+    def decision(self) -> dict[str, Any]:
+        """What can change a decision, as plain JSON values: all sections but those that say where and how to run."""
+        return self.model_dump(mode="json", exclude={"cluster", "ingest", "store"})
+
+
+def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """The configuration of `path` (all defaults without one) with each "section.key=value" override laid over it.
+
+    Raises ConfigError (78) for a file that is no TOML, an unknown key or a value out of range; InputMissing (66) for a
+    file that cannot be read.
+    """
+    tree = _read_toml(path) if path is not None else {}
+    for override in overrides:
+        _apply(tree, override)
+    _refuse_unknown(tree, path)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputMissing(f"configuration {path} cannot be read: {error.strerror}; check --config") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"configuration {path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"configuration {path} is not valid TOML: {error}") from error
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not equals or not dot or not section or not key:
+        raise ConfigError(f'--set expects section.key=value; found "{override}"')
+    *parents, leaf = [section, *key.split(".")]
+    node: Any = tree
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f'--set {override}: "{parent}" is not a section')
+    node[leaf] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    """A TOML value; bare words are strings, so that `--set model.policy=histogram` needs no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _refuse_unknown(tree: Mapping[str, Any], path: Path | None) -> None:
+    known = Config.model_fields
+    for section, body in tree.items():
+        if section not in known:
+            raise ConfigError(_unknown(section, known, path, "section"))
+        if not isinstance(body, dict):
+            raise ConfigError(f"[{section}] must be a table of keys; found {body!r}{_in(path)}")
+        kind = known[section].annotation
+        keys = kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
+        for key in body:
+            if key not in keys:
+                raise ConfigError(_unknown(f"{section}.{key}", [f"{section}.{k}" for k in keys], path, "key"))
+
+
+def _unknown(name: str, known: Iterable[str], path: Path | None, kind: str) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+    return f'unknown configuration {kind} "{name}"{_in(path)}; nearest known: "{near[0]}"; all: {", ".join(names)}'
+
+
+def _in(path: Path | None) -> str:
+    return f" in {path}" if path is not None else ""
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        lines.append(f"{where}: {item['msg']}; found {item['input']!r}")
+    return f"configuration{_in(path)} is not valid: " + " | ".join(lines)
