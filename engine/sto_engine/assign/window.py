@@ -1,0 +1,57 @@
+"""Which slots a recipient may get, and when they start: one small table per zone, gathered per user.
+
+U users, S slots, Z distinct zones of the bucket.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sto_engine.config import Config
+from sto_engine.slots import SlotGrid, open_mask, slot_times, window_mask
+from sto_engine.zones import parse_zone
+
+
+@dataclass(frozen=True)
+class ZoneSlots:
+    """Slot tables of a bucket: `zone_U` indexes the rows of the [Z, S] tables."""
+
+    zone_U: NDArray[np.int64]
+    start_ms_ZS: NDArray[np.int64]
+    offset_min_ZS: NDArray[np.int16]
+    exists_ZS: NDArray[np.bool_]
+    open_ZS: NDArray[np.bool_]
+    window_S: NDArray[np.bool_]
+
+    def allowed_US(self) -> NDArray[np.bool_]:
+        """Slots that exist on the day, start late enough and lie inside the send window, bool [U, S]."""
+        return np.asarray((self.open_ZS & self.window_S)[self.zone_U])
+
+    def in_window_U(self) -> NDArray[np.bool_]:
+        """Whether the send window alone leaves the user a slot, bool [U]."""
+        return np.asarray((self.exists_ZS & self.window_S).any(axis=1)[self.zone_U])
+
+    def start_ms(self, slot_U: NDArray[np.uint8]) -> NDArray[np.int64]:
+        return np.asarray(self.start_ms_ZS[self.zone_U, slot_U])
+
+    def offset_min(self, slot_U: NDArray[np.uint8]) -> NDArray[np.int16]:
+        return np.asarray(self.offset_min_ZS[self.zone_U, slot_U])
+
+
+def zone_slots(zones: pl.Series, grid: SlotGrid, day: date, config: Config, not_before_ms: int | None) -> ZoneSlots:
+    """The slot tables of the zones named in `zones` (IANA names or minutes as text, one a user)."""
+    names = zones.unique().sort()
+    zone_U = zones.replace_strict(names, pl.Series(range(len(names)), dtype=pl.Int64), return_dtype=pl.Int64).to_numpy()
+    times = [slot_times(grid, day, parse_zone(name), config.experiment.control_time) for name in names]
+    shape = (len(names), grid.slots)
+    return ZoneSlots(
+        zone_U=zone_U,
+        start_ms_ZS=np.array([t.start_ms for t in times], np.int64).reshape(shape),
+        offset_min_ZS=np.array([t.offset_min for t in times], np.int16).reshape(shape),
+        exists_ZS=np.array([t.exists for t in times], np.bool_).reshape(shape),
+        open_ZS=np.array([open_mask(t, not_before_ms) for t in times], np.bool_).reshape(shape),
+        window_S=window_mask(grid, config.window.start, config.window.end, config.window.quiet),
+    )

@@ -1,0 +1,32 @@
+"""Shards: Parquet with page checksums, written whole or not at all; staged rows as Arrow IPC."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.ipc
+
+from sto_engine.errors import BadData
+from sto_engine.files import atomic_path, sha256_file, write_parquet
+
+DICTIONARY = ["provider", "arm", "reason", "channel", "campaign_id", "slot", "bundle_id", "preferred_slot", "urgency"]
+
+
+def write_shard(path: Path, table: pa.Table, row_group: int) -> str:
+    """Write `table` to `path` atomically; returns the sha256 of the file."""
+    return write_parquet(path, table, row_group, DICTIONARY)
+
+
+def write_staged(path: Path, table: pa.Table) -> str:
+    """Write staged rows as Arrow IPC, atomically; returns the sha256 of the file."""
+    with atomic_path(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    return sha256_file(path)
+
+
+def read_staged(path: Path, sha256: str) -> pa.Table:
+    """Staged rows, after their sha256; BadData (65) where they are not what phase A wrote."""
+    if sha256_file(path) != sha256:
+        raise BadData(f"staged rows {path} do not match their record; delete the run folder and score again")
+    with pa.OSFile(str(path), "rb") as source:
+        return pa.ipc.open_file(source).read_all()

@@ -1,0 +1,138 @@
+"""The three phases over all buckets, each bucket with a record: what is recorded and whole is not done again."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from sto_engine.assign.capacity import SpreadKey, spread_starts
+from sto_engine.cluster import run_buckets
+from sto_engine.output import manifest as runs
+from sto_engine.files import canonical_json, write_atomic
+from sto_engine.output.shards import read_staged, write_shard, write_staged
+from sto_engine.progress import Progress
+from sto_engine.score import BucketCounts, Plan, Staged, bucket_sums, place_bucket, stage_bucket
+from sto_engine.tables import assignments_schema, check, scores_schema, suppressed_schema
+
+Priors = dict[str, list[float]]
+Record = dict[str, Any]
+_TALLIES = ("suppressed", "reason", "arm", "slot", "preferred", "provider")
+
+
+@dataclass(frozen=True)
+class StagedRecord:
+    """What is known of a bucket after phase A, read back from its record."""
+
+    counts: BucketCounts
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Runs bucket functions on `threads` threads and keeps their records under `run` (nothing is kept without one)."""
+
+    plan: Plan
+    run: Path | None
+    run_id: str
+    threads: int
+    progress: Progress
+    dump_scores: bool = False
+
+    @property
+    def buckets(self) -> range:
+        return range(self.plan.store.buckets)
+
+    @property
+    def window_ms(self) -> int:
+        return min(self.plan.config.spread.min_minutes, self.plan.grid.minutes) * 60_000
+
+    def priors(self) -> Priors:
+        """Phase 0: the small tables that cross buckets, summed in bucket order."""
+        records = self._records("priors", lambda bucket: {"sums": bucket_sums(self.plan, bucket)})
+        priors = self.plan.policy.reduce([record["sums"] for record in records])
+        if self.run is not None:
+            write_atomic(self.run / runs.STAGING / "priors.json", canonical_json(priors))
+        return priors
+
+    def stage(self, priors: Priors, bucket: int) -> Staged:
+        return stage_bucket(self.plan, priors, bucket)
+
+    def stage_all(self, priors: Priors) -> list[StagedRecord]:
+        """Phase A: staged rows, suppressed rows and counts of every bucket, in bucket order."""
+        records = self._records("choose", lambda bucket: self._stage_to_disk(priors, bucket))
+        return [StagedRecord(_counts(record), record["files"]) for record in records]
+
+    def place_all(self, staged: list[StagedRecord]) -> dict[str, str]:
+        """Phase B: the shards; returns every file of the run folder by its sha256."""
+        starts = spread_starts([record.counts.spread for record in staged])
+        records = self._records("spread", lambda bucket: self._place_to_disk(bucket, staged[bucket], starts[bucket]))
+        kept = [record.files for record in staged] + [record["files"] for record in records]
+        return {name: sha for files in kept for name, sha in sorted(files.items()) if not name.startswith(runs.STAGING)}
+
+    def _records(self, phase: str, work: Callable[[int], Record]) -> list[Record]:
+        """The record of every bucket in bucket order, from disk where it holds and by `work` where not."""
+        done = {b: r for b in self.buckets if self.run is not None and (r := runs.read_record(self.run, phase, b))}
+        self.progress.start(phase, len(self.buckets))
+        self.progress.advance(phase, len(done))
+        for bucket, record in run_buckets(work, [b for b in self.buckets if b not in done], self.threads):
+            if self.run is not None:
+                runs.write_record(self.run, phase, bucket, record)
+            done[bucket] = record
+            self.progress.advance(phase)
+        return [done[bucket] for bucket in self.buckets]
+
+    def _stage_to_disk(self, priors: Priors, bucket: int) -> Record:
+        assert self.run is not None
+        staged = stage_bucket(self.plan, priors, bucket)
+        id_type, row_group = self.plan.store.id_type, self.plan.config.output.row_group
+        name = f"{runs.STAGING}/rows/bucket-{bucket:04d}.arrow"
+        runs.make_folder((self.run / name).parent)
+        files = {name: write_staged(self.run / name, staged.rows)}
+        gone = staged.suppressed.cast(suppressed_schema(id_type))
+        self._shard(files, "suppressed", bucket, check(gone, "suppressed"), row_group)
+        if self.dump_scores and staged.p_open_US is not None:
+            values = pa.array(staged.p_open_US.reshape(-1))
+            lists = pa.FixedSizeListArray.from_arrays(values, self.plan.grid.slots)
+            table = pa.table([staged.rows["user_id"], lists.cast(pa.list_(pa.float32()))], scores_schema(id_type).names)
+            self._shard(files, "scores", bucket, table.cast(scores_schema(id_type)), row_group)
+        return {"files": files, **_tallies(staged.counts)}
+
+    def _place_to_disk(self, bucket: int, staged: StagedRecord, first_rank: dict[SpreadKey, int]) -> Record:
+        assert self.run is not None
+        (name, sha256), *_ = [item for item in staged.files.items() if item[0].startswith(runs.STAGING)]
+        rows = pl.from_arrow(read_staged(self.run / name, sha256))
+        assert isinstance(rows, pl.DataFrame)
+        placed = place_bucket(self.plan, rows, first_rank, self.window_ms, self.run_id)
+        schema = assignments_schema(self.plan.store.id_type)
+        table = placed.select(schema.names).to_arrow().cast(schema)
+        files: dict[str, str] = {}
+        self._shard(files, "assignments", bucket, check(table, "assignments"), self.plan.config.output.row_group)
+        return {"files": files, "rows": table.num_rows}
+
+    def _shard(self, files: dict[str, str], kind: str, bucket: int, table: pa.Table, row_group: int) -> None:
+        assert self.run is not None
+        path = runs.make_folder(self.run / kind) / f"part-{bucket:04d}.parquet"
+        files[f"{kind}/{path.name}"] = write_shard(path, table, row_group)
+
+
+def _tallies(counts: BucketCounts) -> Record:
+    """Counts as JSON: spread keys as rows, since JSON has no tuples."""
+    spread = sorted([start, provider, n] for (start, provider), n in counts.spread.items())
+    tallies = {name: sorted(getattr(counts, name).items()) for name in _TALLIES}
+    return {
+        "audience": counts.audience,
+        "nan_rows": counts.nan_rows,
+        "spread": spread,
+        **json.loads(json.dumps(tallies)),
+    }
+
+
+def _counts(record: Record) -> BucketCounts:
+    tallies = {name: Counter(dict(record[name])) for name in _TALLIES}
+    spread = Counter({(start, provider): n for start, provider, n in record["spread"]})
+    return BucketCounts(audience=record["audience"], nan_rows=record["nan_rows"], spread=spread, **tallies)

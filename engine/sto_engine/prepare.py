@@ -1,0 +1,173 @@
+"""From a request to a plan: inputs opened and checked, what cannot be run refused, the run named by its inputs."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sto_kernels
+from sto_kernels.hashing import HASH_NAME, HASH_VERSION
+
+import sto_engine
+from sto_engine.assign.arms import check_experiment
+from sto_engine.assign.capacity import refuse_capacity
+from sto_engine.config import Config
+from sto_engine.errors import ConfigError, UsageError
+from sto_engine.ingest.audience import read_audience
+from sto_engine.ingest.store import Store
+from sto_engine.models.bundle import Bundle, load_bundle
+from sto_engine.models.registry import make_policy
+from sto_engine.files import canonical_json
+from sto_engine.progress import Progress
+from sto_engine.score import Plan
+from sto_engine.slots import grid_of, parse_clock
+from sto_engine.tables import CAMPAIGN_TYPES, TABLES_VERSION
+from sto_engine.zones import tzdata_version
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """The inputs of one nightly run; paths are folders unless said otherwise.
+
+    `date` is the recipients' local day (default: the day after the store's newest event, UTC); `audience` a Parquet or
+    CSV file with a `user_id` column (default: the recipients snapshot, else everyone seen in events before the day).
+    """
+
+    store: Path
+    out: Path
+    bundle: Path | None = None
+    date: date | None = None
+    audience: Path | None = None
+    campaign: str | None = None
+    campaign_type: str = "promo"
+    channel: str = "email"
+    not_before_ms: int | None = None
+    previous: tuple[Path, ...] = ()
+    prices_from: Path | None = None
+    dry_run: bool = False
+    dump_scores: bool = False
+    threads: int = 2
+    seed: int = 0
+    cluster: str | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that can be started: `facts` stand in the manifest, `run_id` is their hash."""
+
+    plan: Plan
+    run_id: str
+    facts: dict[str, Any]
+    quarantined: dict[str, int]
+    warnings: list[str]
+
+
+def prepare(request: ScoreRequest, config: Config, progress: Progress) -> Prepared:
+    """Open and check everything that a run depends on; raises before anything is written."""
+    _refuse(request, config)
+    store = Store.open(request.store)
+    check_experiment(config.experiment, store.id_type)
+    bundle = load_bundle(request.bundle) if request.bundle is not None else None
+    policy = make_policy(config, bundle)
+    if request.dump_scores and policy.name == "histogram":
+        raise ConfigError("--dump-scores needs a policy with probabilities; histogram has none: score with --bundle")
+    day = request.date or _default_date(store)
+    audience = read_audience(request.audience, store, config) if request.audience is not None else None
+    plan = Plan(
+        store=store,
+        config=config,
+        policy=policy,
+        grid=grid_of(config.slots.grid),
+        date=day,
+        origin_ms=int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000,
+        not_before_ms=request.not_before_ms,
+        campaign=request.campaign,
+        channel=request.channel,
+        audience=audience,
+        seed=request.seed,
+    )
+    _check_control_time(plan)
+    facts = _facts(request, plan, bundle)
+    run_id = hashlib.sha256(canonical_json(facts)).hexdigest()[:16]
+    warnings = _warnings(plan)
+    for warning in warnings:
+        progress.warn("check", detail=warning)
+    quarantined = audience.quarantined if audience is not None else dict(store.recipients_quarantined)
+    return Prepared(plan, run_id, facts, quarantined, warnings)
+
+
+def _refuse(request: ScoreRequest, config: Config) -> None:
+    refuse_capacity(config)
+    for name, value in (("--previous", request.previous), ("--prices-from", request.prices_from)):
+        if value:
+            raise ConfigError(f"{name} is not available in this version; leave it out")
+    if request.campaign_type not in CAMPAIGN_TYPES:
+        raise UsageError(f'--campaign-type must be one of {", ".join(CAMPAIGN_TYPES)}; found "{request.campaign_type}"')
+    if request.campaign_type == "transactional":
+        raise ConfigError("a transactional campaign must not wait for a better hour; send it at once, without scoring")
+    if config.slots.grid not in (24, 48):
+        raise ConfigError(f"slots.grid = {config.slots.grid} has no policy in this version; use 24 or 48")
+    if request.threads < 1:
+        raise UsageError(f"--threads must be at least 1; found {request.threads}")
+
+
+def _default_date(store: Store) -> date:
+    if store.newest_event_ms is None:
+        raise UsageError("the store has no events, so there is no default date; pass --date YYYY-MM-DD")
+    newest = datetime.fromtimestamp(store.newest_event_ms / 1000, UTC).date()
+    return newest + timedelta(days=1)
+
+
+def _check_control_time(plan: Plan) -> None:
+    minute = parse_clock(plan.config.experiment.control_time)
+    if minute % plan.grid.minutes:
+        raise ConfigError(
+            f"experiment.control_time must be the start of a slot of {plan.grid.minutes} minutes; "
+            f'found "{plan.config.experiment.control_time}"'
+        )
+
+
+def _warnings(plan: Plan) -> list[str]:
+    newest = plan.store.newest_event_ms
+    warnings = []
+    if newest is None:
+        warnings.append("the store has no events: every recipient gets the control time")
+    elif newest < plan.origin_ms - plan.config.model.history_days * DAY_MS:
+        warnings.append(
+            f"no event lies in the {plan.config.model.history_days} days before {plan.date}; ingest newer events, "
+            "pass an earlier --date or raise model.history_days"
+        )
+    return warnings
+
+
+def _facts(request: ScoreRequest, plan: Plan, bundle: Bundle | None) -> dict[str, Any]:
+    """Everything that can change a byte of the shards, and nothing else: no clock, no path, no thread count."""
+    return {
+        "config": plan.config.decision(),
+        "store": plan.store.fingerprint(),
+        "bundle_id": bundle.bundle_id if bundle is not None else None,
+        "date": plan.date.isoformat(),
+        "not_before_ms": plan.not_before_ms,
+        "campaign": plan.campaign,
+        "campaign_type": request.campaign_type,
+        "channel": plan.channel,
+        "audience_sha256": plan.audience.sha256 if plan.audience is not None else None,
+        "dump_scores": request.dump_scores,
+        "seed": plan.seed,
+        "schema": {"tables": TABLES_VERSION, "hash": f"{HASH_NAME}/{HASH_VERSION}"},
+        "code": {"version": sto_engine.__version__, "sha256": _code_sha256()},
+        "tzdata": tzdata_version(),
+    }
+
+
+def _code_sha256() -> str:
+    """Hash of the source of both packages, so that a changed engine never passes for the run of another."""
+    digest = hashlib.sha256()
+    for package in (sto_engine, sto_kernels):
+        root = Path(next(iter(package.__path__)))
+        for path in sorted(root.rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,150 @@
+"""The slot grid: local time <-> slot, when slots start, and which of them a campaign may use.
+
+A slot is an index 0..S-1 in the recipient's local time: 24 hours or 48 half-hours of one day, 168 hours or 7 days of a
+week (Monday first). A slot that crosses midnight belongs to the day it starts on. On the day a clock is put forward the
+slots that never happen do not exist; on the day it is put back a slot is taken the first time it happens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sto_engine.errors import ConfigError
+from sto_engine.zones import UTC, at, load_zone
+
+DAY_MIN = 1440
+MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True)
+class SlotGrid:
+    """`slots` of a run: 24, 48, 168 or 7."""
+
+    slots: int
+
+    @property
+    def days(self) -> int:
+        """Local days that the grid covers."""
+        return 7 if self.slots in (168, 7) else 1
+
+    @property
+    def minutes(self) -> int:
+        """Length of a slot in minutes."""
+        return self.days * DAY_MIN // self.slots
+
+
+@dataclass(frozen=True)
+class SlotTimes:
+    """Slots of one zone and date: UTC start (ms), whether it happens, offset from UTC at its start (minutes); all [S]."""
+
+    start_ms: NDArray[np.int64]
+    exists: NDArray[np.bool_]
+    offset_min: NDArray[np.int16]
+
+
+def grid_of(slots: int) -> SlotGrid:
+    """The grid of that many slots; ConfigError (78) for any but 24, 48, 168 and 7."""
+    if slots not in (24, 48, 168, 7):
+        raise ConfigError(f"slots.grid must be 24, 48, 168 or 7; found {slots}")
+    return SlotGrid(slots)
+
+
+def local_slot(grid: SlotGrid, utc_ms: NDArray[np.int64], offset_min: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Slot of the local time of each moment (ms since the epoch, offset in minutes) -> uint8, same shape."""
+    minute = utc_ms // MINUTE_MS + offset_min.astype(np.int64)
+    if grid.days == 7:
+        minute = minute + 3 * DAY_MIN  # the epoch was a Thursday
+    return np.asarray(minute % (grid.days * DAY_MIN) // grid.minutes, dtype=np.uint8)
+
+
+def slot_times(grid: SlotGrid, day: date, zone: str | int, day_clock: str = "10:00") -> SlotTimes:
+    """When each slot of the local day `day` (of the seven days from it on multi-day grids) starts in `zone`.
+
+    `zone` is an IANA name or an offset in minutes. Slots of the 7-day grid start at `day_clock`.
+    """
+    walls = [_wall(grid, day, slot, day_clock) for slot in range(grid.slots)]
+    starts = [_start(wall, zone) for wall in walls]
+    return SlotTimes(
+        start_ms=np.array([start for start, _, _ in starts], np.int64),
+        exists=np.array([exists for _, exists, _ in starts], np.bool_),
+        offset_min=np.array([offset for _, _, offset in starts], np.int16),
+    )
+
+
+def _wall(grid: SlotGrid, day: date, slot: int, day_clock: str) -> datetime:
+    midnight = datetime(day.year, day.month, day.day)
+    if grid.days == 1:
+        return midnight + timedelta(minutes=slot * grid.minutes)
+    per_day = grid.slots // 7
+    ahead = (slot // per_day - day.weekday()) % 7
+    minute = parse_clock(day_clock) if per_day == 1 else slot % per_day * grid.minutes
+    return midnight + timedelta(days=ahead, minutes=minute)
+
+
+def _start(wall: datetime, zone: str | int) -> tuple[int, bool, int]:
+    """UTC start in ms, whether the wall time happens (it survives a round trip), and the offset in minutes."""
+    if isinstance(zone, int):
+        return _ms(wall - timedelta(minutes=zone)), True, zone
+    info = load_zone(zone)
+    offset = wall.replace(tzinfo=info, fold=0).utcoffset()
+    assert offset is not None
+    start_ms, offset_min = _ms(wall - offset), int(offset.total_seconds() // 60)
+    back = at(start_ms).astimezone(info).replace(tzinfo=None)
+    return start_ms, back == wall, offset_min
+
+
+def _ms(utc: datetime) -> int:
+    return (utc.replace(tzinfo=UTC) - at(0)) // timedelta(milliseconds=1)
+
+
+def parse_clock(text: str) -> int:
+    """Minutes since midnight of "HH:MM", 24:00 included; ConfigError (78) for anything else."""
+    hours, colon, minutes = text.partition(":")
+    if colon and len(hours) == 2 and len(minutes) == 2 and (hours + minutes).isdigit():
+        total = int(hours) * 60 + int(minutes)
+        if int(minutes) < 60 and total <= DAY_MIN:
+            return total
+    raise ConfigError(f'a time of day must be "HH:MM" from 00:00 to 24:00; found "{text}"')
+
+
+def parse_quiet(text: str) -> tuple[int, int]:
+    """Start and end in minutes of "22:00-07:00" (it may cross midnight); ConfigError (78) for anything else."""
+    start, dash, end = text.partition("-")
+    if not dash:
+        raise ConfigError(f'quiet hours must be "HH:MM-HH:MM"; found "{text}"')
+    return parse_clock(start), parse_clock(end)
+
+
+def window_mask(grid: SlotGrid, start: str, end: str, quiet: Sequence[str] = ()) -> NDArray[np.bool_]:
+    """Slots that lie wholly inside the send window and wholly outside quiet hours, bool [S].
+
+    A window whose start equals its end is empty of limits (all day); one whose start is later crosses midnight. Day
+    slots (grid 7) are sent at one clock time and stay open.
+    """
+    if grid.slots == 7:
+        return np.ones(7, np.bool_)
+    closed = ~_minutes(parse_clock(start), parse_clock(end), empty=True)
+    for text in quiet:
+        closed |= _minutes(*parse_quiet(text), empty=False)
+    per_slot = (~closed).reshape(DAY_MIN // grid.minutes, grid.minutes).all(axis=1)
+    return np.tile(per_slot, grid.days)
+
+
+def _minutes(start: int, end: int, empty: bool) -> NDArray[np.bool_]:
+    """Minutes of the day within [start, end), circular; `empty` is what start == end means."""
+    minute = np.arange(DAY_MIN)
+    start, end = start % DAY_MIN, end if end == DAY_MIN else end % DAY_MIN
+    if start == end or (start == 0 and end == DAY_MIN):
+        return np.full(DAY_MIN, empty or end == DAY_MIN)
+    inside = (minute >= start) & (minute < end) if start < end else (minute >= start) | (minute < end)
+    return np.asarray(inside)
+
+
+def open_mask(times: SlotTimes, not_before_ms: int | None) -> NDArray[np.bool_]:
+    """Slots that happen and start no earlier than `not_before_ms`, bool [S]."""
+    if not_before_ms is None:
+        return times.exists
+    return np.asarray(times.exists & (times.start_ms >= not_before_ms))

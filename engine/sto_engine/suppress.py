@@ -1,0 +1,43 @@
+"""Who is not mailed tonight, and why: consent, the address, what the recipient did to earlier mail, duplicates."""
+
+import polars as pl
+
+BAD_ADDRESS = ("invalid", "disposable", "trap")
+
+
+def suppressions(audience: pl.DataFrame, users: pl.DataFrame, events: pl.DataFrame) -> pl.Series:
+    """Reason of each row of `users`, which stands in the order of `audience` -> String [U], null where mailed.
+
+    The first row of a user is decided on his data; further rows are `duplicate`. A complaint, an unsubscribe or a hard
+    bounce holds until a later opt-in, which is a `signup_ts` after it.
+    """
+    stops = _stops(events)
+    joined = users.select("user_id", "consent", "address_status", "signup_ts").join(
+        stops, on="user_id", how="left", maintain_order="left"
+    )
+    opted_in = pl.col("signup_ts").cast(pl.Datetime("ms", "UTC")).fill_null(pl.lit(0).cast(pl.Datetime("ms", "UTC")))
+    return joined.select(
+        pl.when(pl.col("user_id").is_first_distinct().not_())
+        .then(pl.lit("duplicate"))
+        .when(pl.col("consent") == False)  # noqa: E712
+        .then(pl.lit("no_consent"))
+        .when(pl.col("address_status").is_in(BAD_ADDRESS))
+        .then(pl.lit("invalid_address"))
+        .when(pl.col("stop_ts") >= opted_in)
+        .then(pl.col("stop"))
+        .alias("suppressed")
+    ).to_series()
+
+
+def _stops(events: pl.DataFrame) -> pl.DataFrame:
+    """The newest event of each user that forbids mail: columns user_id, stop, stop_ts."""
+    kind = pl.col("event_type").cast(pl.String)
+    hard = (kind == "bounce") & (pl.col("bounce_type").str.to_lowercase() == "hard")
+    return (
+        events.filter(kind.is_in(["unsubscribe", "complaint"]) | hard)
+        .group_by("user_id", maintain_order=True)
+        .agg(
+            stop_ts=pl.col("event_ts").max(),
+            stop=kind.sort_by("event_ts").last().replace({"unsubscribe": "unsubscribed", "bounce": "hard_bounce"}),
+        )
+    )

@@ -1,0 +1,25 @@
+"""What several test files need: reading a run as its consumers do, and hashing a folder."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def table(run: Path, kind: str) -> pl.DataFrame:
+    """Every row of a kind of shard, through the manifest and with page checksums verified."""
+    names = [n for n in json.loads((run / "manifest.json").read_text())["files"] if n.startswith(kind + "/")]
+    parts = [pq.read_table(run / name, page_checksum_verification=True) for name in sorted(names)]
+    frames = [pl.from_arrow(part) for part in parts]
+    assert all(isinstance(frame, pl.DataFrame) for frame in frames)
+    return pl.concat(frames)
+
+
+def digest(run: Path) -> dict[str, str]:
+    """sha256 of what a run promises to repeat byte for byte: shards and manifest."""
+    paths = sorted(run.glob("*/part-*.parquet")) + [run / "manifest.json"]
+    return {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
