@@ -4,6 +4,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+
 from sto_engine.config import Config, load_config
 from sto_engine.ingest import ingest
 from sto_engine.progress import Silent

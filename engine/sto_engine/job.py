@@ -16,9 +16,9 @@ from typing import Any
 from sto_engine.cluster import run_buckets
 from sto_engine.config import Config
 from sto_engine.errors import FingerprintMismatch
+from sto_engine.files import canonical_json, folder_lock, write_atomic
 from sto_engine.ingest.store import Store
 from sto_engine.output import manifest as runs
-from sto_engine.files import canonical_json, folder_lock, write_atomic
 from sto_engine.output.report import add_up, metrics, spread_summary, summarise
 from sto_engine.phases import Phases
 from sto_engine.prepare import Prepared, ScoreRequest, prepare

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from sto_engine.assign.capacity import SpreadKey, spread_starts
 from sto_engine.cluster import run_buckets
-from sto_engine.output import manifest as runs
 from sto_engine.files import canonical_json, write_atomic
+from sto_engine.output import manifest as runs
 from sto_engine.output.shards import read_staged, write_shard, write_staged
 from sto_engine.progress import Progress
 from sto_engine.score import BucketCounts, Plan, Staged, bucket_sums, place_bucket, stage_bucket
@@ -53,6 +53,8 @@ class Phases:
 
     def priors(self) -> Priors:
         """Phase 0: the small tables that cross buckets, summed in bucket order."""
+        if not self.plan.policy.needs_sums:
+            return {}
         records = self._records("priors", lambda bucket: {"sums": bucket_sums(self.plan, bucket)})
         priors = self.plan.policy.reduce([record["sums"] for record in records])
         if self.run is not None:

@@ -2,28 +2,28 @@
 
 import hashlib
 from dataclasses import dataclass
+import datetime as dt
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import sto_kernels
-from sto_kernels.hashing import HASH_NAME, HASH_VERSION
-
 import sto_engine
+import sto_kernels
 from sto_engine.assign.arms import check_experiment
 from sto_engine.assign.capacity import refuse_capacity
 from sto_engine.config import Config
 from sto_engine.errors import ConfigError, UsageError
+from sto_engine.files import canonical_json
 from sto_engine.ingest.audience import read_audience
 from sto_engine.ingest.store import Store
 from sto_engine.models.bundle import Bundle, load_bundle
 from sto_engine.models.registry import make_policy
-from sto_engine.files import canonical_json
 from sto_engine.progress import Progress
 from sto_engine.score import Plan
 from sto_engine.slots import grid_of, parse_clock
 from sto_engine.tables import CAMPAIGN_TYPES, TABLES_VERSION
 from sto_engine.zones import tzdata_version
+from sto_kernels.hashing import HASH_NAME, HASH_VERSION
 
 DAY_MS = 86_400_000
 
@@ -39,7 +39,7 @@ class ScoreRequest:
     store: Path
     out: Path
     bundle: Path | None = None
-    date: date | None = None
+    date: dt.date | None = None
     audience: Path | None = None
     campaign: str | None = None
     campaign_type: str = "promo"

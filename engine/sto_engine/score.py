@@ -7,14 +7,12 @@ them, and how their results reach the disk, is decided elsewhere. U users of the
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+import datetime as dt
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
-from sto_kernels.hashing import tag_key
-from sto_kernels.spread import spread_offsets_ms
 
 from sto_engine.assign import arms
 from sto_engine.assign.capacity import SpreadKey
@@ -27,6 +25,8 @@ from sto_engine.ingest.store import Store
 from sto_engine.models.policy import Policy, Utilities
 from sto_engine.slots import SlotGrid, parse_clock
 from sto_engine.suppress import suppressions
+from sto_kernels.hashing import tag_key
+from sto_kernels.spread import spread_offsets_ms
 
 MINUTE_MS = 60_000
 
@@ -39,7 +39,7 @@ class Plan:
     config: Config
     policy: Policy
     grid: SlotGrid
-    date: date
+    date: dt.date
     origin_ms: int
     not_before_ms: int | None = None
     campaign: str | None = None

@@ -7,13 +7,13 @@ slots that never happen do not exist; on the day it is put back a slot is taken 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sto_engine.errors import ConfigError
-from sto_engine.zones import UTC, at, load_zone
+from sto_engine.zones import at, load_zone
 
 DAY_MIN = 1440
 MINUTE_MS = 60_000
@@ -38,7 +38,7 @@ class SlotGrid:
 
 @dataclass(frozen=True)
 class SlotTimes:
-    """Slots of one zone and date: UTC start (ms), whether it happens, offset from UTC at its start (minutes); all [S]."""
+    """Slots of one zone and date: UTC start (ms), whether it happens, offset at its start (minutes); all [S]."""
 
     start_ms: NDArray[np.int64]
     exists: NDArray[np.bool_]

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
-from sto_kernels.hashing import hash_integers, hash_strings
 
 from sto_engine.errors import BadData
+from sto_kernels.hashing import hash_integers, hash_strings
 
 TABLES_VERSION = 1
 EVENT_TYPES = ("send", "delivered", "open", "click", "bounce", "unsubscribe", "complaint", "conversion")

@@ -1,4 +1,4 @@
-"""Runs `score` and kills itself (SIGKILL) just before or just after its n-th rename: python kill_child.py STORE OUT BUNDLE N WHEN"""
+"""Runs `score` and kills itself (SIGKILL) just before or after its n-th rename: STORE OUT BUNDLE N WHEN"""
 
 import os
 import signal

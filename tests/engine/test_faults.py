@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from sto_engine.config import load_config
 from sto_engine.job import ScoreRequest, run_score
 from sto_engine.progress import Silent

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+
 from sto_engine.config import load_config
 from sto_engine.ingest import ingest
 from sto_engine.job import ScoreRequest, run_score

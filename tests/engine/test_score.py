@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+
 from sto_engine.config import Config, load_config
 from sto_engine.errors import ConfigError, TryLater, UsageError
 from sto_engine.files import folder_lock

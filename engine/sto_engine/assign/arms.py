@@ -7,10 +7,10 @@ counts. `modulo` is for senders whose other systems already split by user_id % 1
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from sto_kernels.hashing import derive, unit_interval
 
 from sto_engine.config import Experiment
 from sto_engine.errors import ConfigError
+from sto_kernels.hashing import derive, unit_interval
 
 MODEL, CONTROL, RANDOM, OUTSIDE = 0, 1, 2, 3
 ARM_NAMES: tuple[str | None, ...] = ("model", "control", "random", None)

@@ -28,11 +28,13 @@ class ZoneSlots:
 
     def allowed_US(self) -> NDArray[np.bool_]:
         """Slots that exist on the day, start late enough and lie inside the send window, bool [U, S]."""
-        return np.asarray((self.open_ZS & self.window_S)[self.zone_U])
+        allowed_ZS: NDArray[np.bool_] = np.logical_and(self.open_ZS, self.window_S)
+        return np.asarray(allowed_ZS[self.zone_U])
 
     def in_window_U(self) -> NDArray[np.bool_]:
         """Whether the send window alone leaves the user a slot, bool [U]."""
-        return np.asarray((self.exists_ZS & self.window_S).any(axis=1)[self.zone_U])
+        some_Z = np.asarray(np.logical_and(self.exists_ZS, self.window_S).any(axis=1))
+        return np.asarray(some_Z[self.zone_U])
 
     def start_ms(self, slot_U: NDArray[np.uint8]) -> NDArray[np.int64]:
         return np.asarray(self.start_ms_ZS[self.zone_U, slot_U])

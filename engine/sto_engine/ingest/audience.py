@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from sto_kernels.hashing import bucket_of
 
 from sto_engine.config import Config
 from sto_engine.errors import BadData
+from sto_engine.files import sha256_file
 from sto_engine.ingest.readers import read_ids
 from sto_engine.ingest.store import Store
-from sto_engine.files import sha256_file
 from sto_engine.tables import hash_ids
+from sto_kernels.hashing import bucket_of
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,16 @@ reader sees the store before or after an ingest and nothing between.
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
-from sto_kernels.hashing import HASH_NAME, HASH_VERSION
 
 from sto_engine.config import Config
-from sto_engine.errors import BadData, InputMissing, UsageError
+from sto_engine.errors import BadData, UsageError
 from sto_engine.files import canonical_json, folder_lock, sha256_file, write_atomic
 from sto_engine.ingest.columns import infer_id_type, typed_ids, typed_time, typed_value
 from sto_engine.ingest.readers import enumerate_files, open_schema, read_batches, require
@@ -24,7 +23,8 @@ from sto_engine.ingest.rows import Sorted, sort_events, sort_recipients
 from sto_engine.ingest.store import STORE_VERSION, Store
 from sto_engine.ingest.write import BucketWriter, Quarantine, new_folder
 from sto_engine.progress import Progress
-from sto_engine.tables import EVENT_COLUMNS, EVENTS_REQUIRED, RECIPIENT_COLUMNS, events_schema, recipients_schema
+from sto_engine.tables import EVENTS_REQUIRED, events_schema, recipients_schema
+from sto_kernels.hashing import HASH_NAME, HASH_VERSION
 
 USERS_PER_BUCKET, DEFAULT_BUCKETS, MAX_BUCKETS = 80_000, 16, 8192
 
@@ -222,11 +222,11 @@ class _Ingest:
 
     def _sorted(
         self, path: Path, columns: pa.Schema, schema: pa.Schema, quarantine: Quarantine, report: IngestReport
-    ) -> list[pl.DataFrame]:
+    ) -> Iterator[pl.DataFrame]:
         """Good rows of one file, batch by batch; bad rows go to quarantine."""
         wanted = {name: self.names.get(name, name) for name in schema.names if name != "row"}
         present = {name: source for name, source in wanted.items() if source in columns.names}
-        frames, first = [], report.rows
+        first = report.rows
         for batch in read_batches(path, list(present.values())):
             raw = {name: pl.Series(batch[source]) for name, source in present.items()}
             rows = pl.int_range(report.rows, report.rows + batch.num_rows, dtype=pl.UInt64, eager=True)
@@ -234,11 +234,10 @@ class _Ingest:
             quarantine.add(result.bad, path)
             report.nulled = dict(Counter(report.nulled) + result.nulled)
             report.rows += batch.num_rows
-            frames.append(result.good)
+            yield result.good
         if report.rows == first:
             report.empty_files.append(path.name)
             self.progress.warn("empty_file", file=path.name)
-        return frames
 
     def _apply_rules(self, frame: pl.DataFrame, schema: pa.Schema, path: Path) -> Sorted:
         result = sort_events(frame) if "event_ts" in schema.names else sort_recipients(frame)

@@ -17,7 +17,6 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sto_kernels.hashing import HASH_NAME, HASH_VERSION
 
 from sto_engine.errors import BadData, InputMissing
 from sto_engine.files import canonical_json, sha256_file
@@ -30,6 +29,7 @@ from sto_engine.tables import (
     id_polars,
     recipients_schema,
 )
+from sto_kernels.hashing import HASH_NAME, HASH_VERSION
 
 STORE_VERSION = 1
 _EVENT_ORDER = ["h", "user_id", "campaign_id", "event_ts", "event_type"]

@@ -7,11 +7,11 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-from sto_kernels.hashing import bucket_of
 
 from sto_engine.errors import CannotCreate
 from sto_engine.files import write_parquet
 from sto_engine.tables import QUARANTINE, hash_ids
+from sto_kernels.hashing import bucket_of
 
 FLUSH_ROWS = 2_000_000
 ROW_GROUP = 131_072

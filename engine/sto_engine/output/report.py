@@ -1,4 +1,4 @@
-"""What a run did, for people and for monitoring: summary.json and metrics.prom. Neither is part of the promise of equal bytes."""
+"""What a run did, for people and for monitoring: summary.json and metrics.prom (not promised to repeat byte for byte)."""
 
 import math
 import time

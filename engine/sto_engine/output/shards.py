@@ -18,9 +18,8 @@ def write_shard(path: Path, table: pa.Table, row_group: int) -> str:
 
 def write_staged(path: Path, table: pa.Table) -> str:
     """Write staged rows as Arrow IPC, atomically; returns the sha256 of the file."""
-    with atomic_path(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
-        with pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
+    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), table.schema) as writer:
+        writer.write_table(table)
     return sha256_file(path)
 
 

@@ -1,0 +1,31 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup check check-full format demo
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/,)
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: ## make .venv with everything a developer needs
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -c constraints.txt -e '.[cpu,dev]'
+
+check: ## format, lint, types and the quick tests: run it before every commit
+	$(BIN)ruff format --check .
+	$(BIN)ruff check .
+	$(BIN)mypy
+	$(BIN)python -m pytest -q -m 'not slow and not ray and not gpu and not svc'
+
+check-full: ## the same with every test, as CI runs it
+	$(BIN)ruff format --check .
+	$(BIN)ruff check .
+	$(BIN)mypy
+	$(BIN)python -m pytest -q
+
+format: ## let ruff format the code and mend what it can
+	$(BIN)ruff format .
+	$(BIN)ruff check --fix .
+
+demo: ## a simulated sender from mailings to send times
+	$(BIN)sto-engine demo

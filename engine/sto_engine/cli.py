@@ -1,0 +1,279 @@
+"""The `sto-engine` command: options, one call a command, and the one place where an error becomes text and exit code.
+
+Nothing heavy is imported here: a command imports what it runs, so that `--help` answers at once.
+"""
+
+import errno
+import functools
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+import sto_engine
+from sto_engine.errors import CannotCreate, OutputFailed, StoError, Unavailable, UsageError
+from sto_engine.options import PATH, day, duration_days, timestamp_ms
+
+if TYPE_CHECKING:
+    from sto_engine.config import Config
+    from sto_engine.progress import Progress
+
+_DISK = {errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the common options came to: settings, progress, and where the result goes."""
+
+    config: "Config"
+    progress: "Progress"
+    threads: int
+    seed: int
+    log_json: bool
+
+    def show(self, result: Mapping[str, Any]) -> None:
+        """The result of the command on stdout: for people on a terminal, one JSON object elsewhere."""
+        from sto_engine.console import show
+
+        show(result, as_json=self.log_json or not sys.stdout.isatty())
+
+
+_COMMON: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
+    click.option("--config", type=PATH, metavar="FILE", help="Settings (TOML); every key has a default."),
+    click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="One setting; repeatable."),
+    click.option("--cluster", metavar="ADDRESS", help='Where to run: "local", the default, is this machine.'),
+    click.option("--threads", type=click.IntRange(1, 4096), metavar="N", help="Threads; default: every core."),
+    click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, metavar="N", help="Seed; default: 0."),
+    click.option("--log-json", is_flag=True, help="JSON lines on stderr and a JSON result on stdout, always."),
+    click.option("--quiet", is_flag=True, help="No progress; the result and errors only."),
+)
+
+
+def common(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that all commands share and hand them to the command as its first argument, a `Setup`."""
+
+    @functools.wraps(command)
+    def run(*, threads: int | None, seed: int, log_json: bool, **rest: Any) -> None:
+        threads = threads or os.cpu_count() or 1
+        os.environ.setdefault("POLARS_MAX_THREADS", str(threads))  # read once, when polars is first imported
+        from sto_engine.config import load_config
+        from sto_engine.console import choose
+
+        config = load_config(rest.pop("config"), rest.pop("overrides"))
+        _refuse_cluster(rest.pop("cluster") or config.cluster.address)
+        context = click.get_current_context()
+        name = context.info_name or "sto-engine"
+        progress = context.with_resource(choose(name, log_json, rest.pop("quiet"), sys.stderr.isatty()))
+        command(Setup(config, progress, threads, seed, log_json), **rest)
+
+    wrapped: Callable[..., None] = run
+    for option in reversed(_COMMON):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def _refuse_cluster(address: str | None) -> None:
+    if address not in (None, "local"):
+        raise Unavailable(f'--cluster "{address}": Ray is not part of this version; leave it out or say "local"')
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(sto_engine.__version__, prog_name="sto-engine")
+def cli() -> None:
+    """Send-time optimisation: one slot and one second for every recipient, every night.
+
+    \b
+    First look:   sto-engine demo
+    Every night:  sto-engine ingest  ->  sto-engine train (weekly)  ->  sto-engine score
+
+    Exit codes: 0 done, 2 usage, 65 bad data, 66 input missing, 69 unavailable, 70 defect, 73/74 output, 75 try again
+    later, 78 configuration, 130/143 stopped.
+    """
+
+
+@cli.command()
+@click.option("--out", type=PATH, default=Path("sto-demo"), metavar="DIR", help="Default: ./sto-demo.")
+@click.option("--users", type=click.IntRange(200, 10_000_000), default=5_000, metavar="N", help="Default: 5000.")
+@common
+def demo(setup: Setup, out: Path, users: int) -> None:
+    """Simulate a sender, ingest, train, score, and show what came out.
+
+    \b
+    Example:  sto-engine demo --users 2000 --out /tmp/sto-demo
+    """
+    from sto_engine.demo import run_demo
+
+    setup.show(run_demo(out, users, setup.seed, setup.threads, setup.config, setup.progress))
+
+
+@cli.command()
+@click.option("--out", type=PATH, required=True, metavar="DIR", help="Folder for events, recipients and the truth.")
+@click.option("--world", default="attention", metavar="NAME", help="Kind of sender; default: attention.")
+@click.option("--users", type=click.IntRange(1), default=10_000, metavar="N", help="Default: 10000.")
+@click.option("--days", type=click.IntRange(1, 3650), default=90, metavar="N", help="Days of history; default: 90.")
+@common
+def simulate(setup: Setup, out: Path, world: str, users: int, days: int) -> None:
+    """Write the mailings of an invented sender, with the truth beside them.
+
+    \b
+    Example:  sto-engine simulate --out world --users 2000
+    """
+    from sto_engine.simulate import simulate as run
+
+    setup.show(run(out, world, users, days, setup.seed, setup.progress).as_dict())
+
+
+@cli.command()
+@click.argument("events", nargs=-1)
+@click.option("--store", type=PATH, required=True, metavar="DIR", help="Event store; made when it is not there.")
+@click.option("--recipients", type=PATH, metavar="FILE", help="Recipients (Parquet); replaces the last snapshot.")
+@common
+def ingest(setup: Setup, events: tuple[str, ...], store: Path, recipients: Path | None) -> None:
+    """Add EVENTS (files, folders or globs of Parquet or CSV) to a store.
+
+    Files that the store already holds are skipped; bad rows are quarantined and counted.
+
+    \b
+    Example:  sto-engine ingest world/events --store store --recipients world/recipients.parquet
+    """
+    from sto_engine.ingest import ingest as run
+
+    if not events and recipients is None:
+        raise UsageError("ingest expects EVENTS, --recipients or both; found neither")
+    setup.show(run(events, store, recipients, setup.config, setup.progress).as_dict())
+
+
+@cli.command()
+@click.option("--store", type=PATH, required=True, metavar="DIR", help="Event store, from ingest.")
+@click.option("--bundle", type=PATH, required=True, metavar="DIR", help="Folder for the trained model.")
+@click.option("--as-of", type=day, metavar="DATE", help="Learn from before DATE 00:00 UTC; default: all of the store.")
+@click.option(
+    "--if-older-than", type=duration_days, metavar="7d", help="Only when the bundle is older than this, as of DATE."
+)
+@common
+def train(setup: Setup, store: Path, bundle: Path, as_of: date | None, if_older_than: float | None) -> None:
+    """Fit a model on the store's sends and opens.
+
+    \b
+    Example:  sto-engine train --store store --bundle bundle --if-older-than 7d
+    """
+    from sto_engine.train import train as run
+
+    report = run(store, bundle, as_of, setup.config, setup.threads, setup.seed, if_older_than, setup.progress)
+    setup.show(report.as_dict())
+
+
+@cli.command()
+@click.option("--store", type=PATH, required=True, metavar="DIR", help="Event store, from ingest.")
+@click.option("--out", type=PATH, required=True, metavar="DIR", help="Each run gets its own folder in here.")
+@click.option("--bundle", type=PATH, metavar="DIR", help="Trained model; default: histograms of each recipient.")
+@click.option("--date", type=day, metavar="DATE", help="Local day to send on; default: the day after the store's.")
+@click.option("--audience", type=PATH, metavar="FILE", help="Recipients of this campaign; default: all in the store.")
+@click.option("--campaign", metavar="ID", help="Written to every row.")
+@click.option("--campaign-type", default="promo", metavar="TYPE", help="Default: promo.")
+@click.option("--channel", default="email", metavar="NAME", help="Default: email.")
+@click.option("--not-before", "not_before_ms", type=timestamp_ms, metavar="TIME", help="Earliest send; ISO with zone.")
+@click.option("--previous", type=PATH, multiple=True, metavar="RUN", help="Runs whose sends count; repeatable.")
+@click.option("--prices-from", type=PATH, metavar="RUN", help="Replay the capacity prices of a run.")
+@click.option("--dry-run", is_flag=True, help="Choose and count, write nothing.")
+@click.option("--dump-scores", is_flag=True, help="Also write p_open of every slot.")
+@click.option("--exit-code-if-complete", type=click.IntRange(0, 255), default=0, metavar="N", help="Default: 0.")
+@common
+def score(setup: Setup, exit_code_if_complete: int, **options: Any) -> None:
+    """Choose a slot and a second for every recipient. A stopped run goes on where it was; a whole one exits at once.
+
+    \b
+    Example:  sto-engine score --store store --out runs --bundle bundle --date 2026-04-20
+    """
+    from sto_engine.job import ScoreRequest, run_score
+
+    request = ScoreRequest(threads=setup.threads, seed=setup.seed, **options)
+    result = run_score(request, setup.config, setup.progress)
+    head = {"run": str(result.run_dir) if result.run_dir else None, "complete_before": result.complete_before}
+    setup.show({**head, **result.summary})
+    if result.complete_before:
+        click.get_current_context().exit(exit_code_if_complete)
+
+
+@cli.command()
+@click.option("--log-json", is_flag=True, help="JSON even on a terminal.")
+def version(log_json: bool) -> None:
+    """Versions of the engine and of what it computes with.
+
+    \b
+    Example:  sto-engine version
+    """
+    from sto_engine.console import show, versions
+
+    show(versions(), as_json=log_json or not sys.stdout.isatty())
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; errors are told on stderr, as JSON under --log-json."""
+    try:
+        with cli.make_context("sto-engine", list(arguments)) as context:
+            cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except BrokenPipeError:
+        _silence_stdout()
+        return OutputFailed.exit_code
+    except Exception as error:
+        from sto_engine.console import tell_error
+
+        code = _exit_code(error)
+        if code == StoError.exit_code:
+            traceback.print_exc()
+        tell_error(_sentence(error, code), code, "--log-json" in arguments)
+        return code
+    return 0
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, StoError):
+        return error.exit_code
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return OutputFailed.exit_code
+    if isinstance(error, OSError) and error.errno in _DENIED:
+        return CannotCreate.exit_code
+    return StoError.exit_code
+
+
+def _sentence(error: Exception, code: int) -> str:
+    if code != StoError.exit_code or isinstance(error, StoError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}; this is a defect of the engine, please report it"
+
+
+def _silence_stdout() -> None:
+    """The reader of our output has gone (`| head`): let the interpreter flush into nothing at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def main() -> NoReturn:
+    """Entry point of the `sto-engine` script."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run_command(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

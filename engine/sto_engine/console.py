@@ -1,0 +1,189 @@
+"""What the commands print: progress and errors on stderr, results on stdout; for people on a terminal, else as JSON."""
+
+import json
+import platform
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+import sto_engine
+from sto_engine.progress import Progress, Silent
+
+_EVERY_S = 5.0
+_BAR_WIDTH = 40
+_LIBRARIES = ("numpy", "polars", "pyarrow", "torch", "xgboost", "xgboost-cpu", "tzdata")
+
+
+class JsonLinesProgress:
+    """One JSON object a line; a phase is told at its start, every few seconds, and at its end. Safe from any thread."""
+
+    def __init__(self, stream: TextIO, **run: object) -> None:
+        self._stream, self._run = stream, run
+        self._lock = threading.Lock()
+        self._phases: dict[str, list[float]] = {}  # phase -> total, done, began, last told
+
+    def start(self, phase: str, total: int) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._phases[phase] = [total, 0, now, now]
+        self._write("info", "phase_started", {"phase": phase, "total": total})
+
+    def advance(self, phase: str, steps: int = 1) -> None:
+        now = time.monotonic()
+        with self._lock:
+            state = self._phases.setdefault(phase, [0, 0, now, now])
+            before, state[1] = state[1], state[1] + steps
+            ended = before < state[0] <= state[1]
+            if not ended and now - state[3] < _EVERY_S:
+                return
+            state[3] = now
+            fields = {
+                "phase": phase,
+                "done": int(state[1]),
+                "total": int(state[0]),
+                "seconds": round(now - state[2], 3),
+            }
+        self._write("info", "phase_ended" if ended else "phase_advanced", fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        self._write("info", event, fields)
+
+    def warn(self, event: str, **fields: object) -> None:
+        self._write("warning", event, fields)
+
+    def _write(self, level: str, event: str, fields: Mapping[str, object]) -> None:
+        ts = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"ts": ts, "level": level, "event": event, **self._run, **fields}, default=str)
+        with self._lock, suppress(OSError):  # a log that cannot be written is no reason to lose the night's run
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+
+class TerminalProgress(AbstractContextManager["TerminalProgress"]):
+    """A bar for each phase; events as dim lines and warnings as yellow ones above the bars. Safe from any thread."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bars = Bars(*columns, console=console)
+        self._tasks: dict[str, TaskID] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "TerminalProgress":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def start(self, phase: str, total: int) -> None:
+        with self._lock:
+            self._tasks[phase] = self._bars.add_task(printable(phase), total=total)
+
+    def advance(self, phase: str, steps: int = 1) -> None:
+        with self._lock:
+            task = self._tasks.get(phase)
+        if task is not None:
+            self._bars.advance(task, steps)
+
+    def info(self, event: str, **fields: object) -> None:
+        self._bars.console.print(Text(_event_line(event, fields), style="dim"))
+
+    def warn(self, event: str, **fields: object) -> None:
+        self._bars.console.print(Text(f"warning: {_event_line(event, fields)}", style="yellow"))
+
+
+def choose(command: str, log_json: bool, quiet: bool, is_tty: bool) -> AbstractContextManager[Progress]:
+    """The progress that fits: none when quiet, bars on a terminal, JSON lines elsewhere or when asked for."""
+    if quiet:
+        return nullcontext(Silent())
+    if is_tty and not log_json:
+        return TerminalProgress(Console(stderr=True))
+    return nullcontext(JsonLinesProgress(sys.stderr, command=command))
+
+
+def printable(text: str) -> str:
+    """`text` with control characters escaped, so that a file name or a value cannot drive the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def tell_error(message: str, exit_code: int, log_json: bool) -> None:
+    """The one line on stderr that says why a command failed."""
+    if log_json:
+        ts = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = {"ts": ts, "level": "error", "event": "failed", "exit_code": exit_code, "message": message}
+        print(json.dumps(line), file=sys.stderr)
+    else:
+        print(f"error: {printable(message)}", file=sys.stderr)
+
+
+def show(result: Mapping[str, Any], as_json: bool) -> None:
+    """Print what a command came to on stdout: one JSON object, or tables and a histogram of the slots for people."""
+    if as_json:
+        print(json.dumps(result, default=str), flush=True)
+        return
+    console = Console()
+    plain = {key: value for key, value in result.items() if not isinstance(value, dict | list)}
+    console.print(_table("", plain))
+    for key, value in result.items():
+        if key == "by_slot":
+            console.print(Text(slot_histogram(value)))
+        elif isinstance(value, dict) and value:
+            console.print(_table(key, value))
+        elif key == "warnings":
+            for warning in value:
+                console.print(Text(f"warning: {printable(str(warning))}", style="yellow"))
+
+
+def slot_histogram(by_slot: Mapping[str, int]) -> str:
+    """One bar a slot, the fullest `_BAR_WIDTH` characters long."""
+    most = max([1, *by_slot.values()])
+    width = len(f"{most:,}")
+    bars = [f"{int(slot):>4}  {n:>{width},}  " + "█" * round(_BAR_WIDTH * n / most) for slot, n in by_slot.items()]
+    return "\n".join(["slot", *bars])
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of the engine, of Python and of the libraries that decide a result; None for one that is not there."""
+    found: dict[str, str | None] = {"version": sto_engine.__version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _event_line(event: str, fields: Mapping[str, object]) -> str:
+    return printable(" ".join([event.replace("_", " "), *(f"{key}={value}" for key, value in fields.items())]))
+
+
+def _table(title: str, rows: Mapping[str, Any]) -> Table:
+    table = Table(title=Text(title.replace("_", " ")) if title else None, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for key, value in rows.items():
+        table.add_row(Text(printable(str(key))), Text(_cell(value)))
+    return table
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
+    return printable(str(value))

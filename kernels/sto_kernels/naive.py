@@ -1,0 +1,59 @@
+"""Slow and obvious twins of every kernel: loops over users, slots and trees, float64 sums, Python integers."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sto_kernels.forest import Forest
+
+
+def slot_margins(
+    forest: Forest,
+    user_FU: NDArray[np.float32],
+    cross_CSU: NDArray[np.float32] | None = None,
+    base_SU: NDArray[np.float32] | None = None,
+) -> NDArray[np.float64]:
+    """Margin of every (user, slot), float64 [U, S]."""
+    users = user_FU.shape[1]
+    margins = np.full((users, forest.slots), forest.base_margin)
+    for user in range(users):
+        for slot in range(forest.slots):
+            row = [*user_FU[:, user], *forest.slot_values_SG[slot]]
+            if cross_CSU is not None:
+                row += [*cross_CSU[:, slot, user]]
+            if base_SU is not None:
+                margins[user, slot] += float(base_SU[slot, user])
+            for root in forest.root_T:
+                margins[user, slot] += float(_leaf(forest, int(root), row))
+    return margins
+
+
+def _leaf(forest: Forest, node: int, row: Sequence[Any]) -> np.float32:
+    while forest.left_N[node] >= 0:
+        x = np.float32(row[forest.feature_N[node]])
+        left = bool(forest.default_left_N[node]) if math.isnan(x) else bool(x < forest.cut_N[node])
+        node = int(forest.left_N[node] if left else forest.right_N[node])
+    return np.float32(forest.leaf_N[node])
+
+
+def best_slots(
+    margins_US: NDArray[Any], allowed_US: NDArray[np.bool_] | None = None
+) -> tuple[list[int], list[float], list[int]]:
+    """Best slot, its margin and the runner-up of each user; ties to the earlier slot, 255 where there is none."""
+    slots, values, runners = [], [], []
+    for user, margins in enumerate(margins_US):
+        open_slots = [s for s in range(len(margins)) if allowed_US is None or allowed_US[user, s]]
+        order = sorted(open_slots, key=lambda s: (-margins[s], s))
+        slots.append(order[0] if order else 255)
+        values.append(float(margins[order[0]]) if order else -math.inf)
+        runners.append(order[1] if len(order) > 1 else 255)
+    return slots, values, runners
+
+
+def spread_offset_ms(rank: int, provider_key: int, run_key: int, window_ms: int) -> int:
+    """One send's offset, in integers without a limit."""
+    x = ((rank + 1) * 0x9E3779B97F4A7C15 + provider_key + run_key) % 2**64
+    return (x >> 32) * window_ms >> 32

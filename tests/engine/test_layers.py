@@ -1,0 +1,92 @@
+"""The import graph of both packages, read from their source: layers, homes of heavy libraries, no circles."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = {"sto_engine": ROOT / "engine" / "sto_engine", "sto_kernels": ROOT / "kernels" / "sto_kernels"}
+LAYERS = (
+    ("errors", "progress", "files", "slots", "zones"),
+    ("config", "tables"),
+    ("ingest",),
+    ("history", "simulate"),
+    ("models",),
+    ("assign", "suppress"),
+    ("train", "score"),
+    ("output",),
+    ("cluster",),
+    ("prepare", "phases", "job", "demo", "options", "console", "cli"),
+)
+ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
+HOMES = {
+    "ray": {"sto_engine.cluster"},
+    "xgboost": {"sto_engine.models.boosted"},
+    "click": {"sto_engine.cli", "sto_engine.options"},
+    "rich": {"sto_engine.console"},
+    "pydantic": {"sto_engine.config"},
+}
+NOT_IN_KERNELS = {"sto_engine", "polars", "ray", "xgboost", "click", "rich", "pydantic", "pyarrow"}
+
+
+def module_name(path: Path, package: str) -> str:
+    parts = (package, *path.relative_to(PACKAGES[package]).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(p, name): p for name, root in PACKAGES.items() for p in sorted(root.rglob("*.py"))}
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of what a file imports anywhere, inside functions too; `from a import b` is a.b for our files."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            module = node.module or ""
+            found |= {name if (name := f"{module}.{a.name}") in SOURCES else module for a in node.names}
+    return found
+
+
+GRAPH = {module: imports(path) for module, path in SOURCES.items()}
+
+
+def part(module: str) -> str | None:
+    """The name in the table that a module of sto_engine falls under; None for the package itself."""
+    return module.split(".")[1] if "." in module else None
+
+
+def test_the_graph_is_not_empty() -> None:
+    assert "sto_engine.config" in GRAPH["sto_engine.cli"]
+    assert len(SOURCES) > 20
+
+
+def test_every_file_of_the_engine_has_its_row() -> None:
+    assert {part(m) for m in SOURCES if m.startswith("sto_engine.")} <= set(ROW)
+
+
+@pytest.mark.parametrize("module", sorted(m for m in SOURCES if m.startswith("sto_engine.")))
+def test_no_file_imports_from_a_row_below_its_own(module: str) -> None:
+    own = ROW[part(module) or ""]
+    ours = {other for other in GRAPH[module] if other.startswith("sto_engine.")}
+    assert {other for other in ours if ROW[part(other) or ""] > own} == set()
+
+
+def test_the_graph_has_no_circle() -> None:
+    order = list(TopologicalSorter({m: GRAPH[m] & set(SOURCES) - {m} for m in SOURCES}).static_order())
+    assert sorted(order) == sorted(SOURCES)
+
+
+@pytest.mark.parametrize("library", sorted(HOMES))
+def test_a_heavy_library_has_one_home(library: str) -> None:
+    users = {m for m, names in GRAPH.items() if any(name.split(".")[0] == library for name in names)}
+    assert users <= HOMES[library]
+
+
+def test_kernels_know_nothing_of_the_engine_and_its_libraries() -> None:
+    tops = {n.split(".")[0] for m, names in GRAPH.items() if m.startswith("sto_kernels") for n in names}
+    assert tops & NOT_IN_KERNELS == set()
