@@ -220,11 +220,7 @@ def version(log_json: bool) -> None:
 def run_command(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; errors are told on stderr, as JSON under --log-json."""
     try:
-        with cli.make_context("sto-engine", list(arguments)) as context:
-            cli.invoke(context)
-        sys.stdout.flush()
-    except click.exceptions.Exit as end:
-        return end.exit_code
+        return _invoke(arguments)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -241,7 +237,18 @@ def run_command(arguments: Sequence[str]) -> int:
             traceback.print_exc()
         tell_error(_sentence(error, code), code, "--log-json" in arguments)
         return code
-    return 0
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    """Parse and run, errors left as they are; the output is flushed here, where a full disk can still be told."""
+    code = 0
+    try:
+        with cli.make_context("sto-engine", list(arguments)) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as end:
+        code = end.exit_code
+    sys.stdout.flush()
+    return code
 
 
 def _exit_code(error: Exception) -> int:

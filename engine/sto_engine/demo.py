@@ -20,7 +20,7 @@ from sto_engine.progress import Progress
 from sto_engine.simulate import simulate
 from sto_engine.train import train
 
-WORLD, DAYS, FIXED_HOUR = "attention", 90, 10
+WORLD, DAYS, FIXED_HOUR, HOURS = "attention", 90, 10, 24
 SMALL_FOREST = {"trees": 60, "depth": 4}
 NOTE = "a simulated sender whose truth is known: shows that the parts work together, never evidence of lift"
 
@@ -61,11 +61,11 @@ def expected_opens(run_dir: Path, truth_path: Path) -> dict[str, float | int | N
     sent = pl.concat([pl.read_parquet(p, columns=columns) for p in sorted(run_dir.glob("assignments/part-*.parquet"))])
     truth = pl.read_parquet(truth_path, columns=["user_id", "true_offset", "p2h"])
     both = sent.filter(pl.col("arm") == "model").join(truth, on="user_id", how="inner", maintain_order="left")
-    p_US = both["p2h"].to_numpy().astype(np.float64).reshape(len(both), -1)
+    p_US = both["p2h"].cast(pl.Array(pl.Float64, HOURS)).to_numpy()
     late_U = (both["true_offset"].cast(pl.Int64) - both["tz_offset"].cast(pl.Int64)).to_numpy() // 60
     user = np.arange(len(both))
-    ours = p_US[user, (both["slot"].cast(pl.Int64).to_numpy() + late_U) % 24].sum()
-    fixed = p_US[user, (FIXED_HOUR + late_U) % 24].sum()
+    ours = p_US[user, (both["slot"].cast(pl.Int64).to_numpy() + late_U) % HOURS].sum()
+    fixed = p_US[user, (FIXED_HOUR + late_U) % HOURS].sum()
     best = p_US.max(axis=1, initial=0.0).sum()
     gain = best - fixed
     return {

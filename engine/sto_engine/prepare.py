@@ -1,8 +1,8 @@
 """From a request to a plan: inputs opened and checked, what cannot be run refused, the run named by its inputs."""
 
+import datetime as dt
 import hashlib
 from dataclasses import dataclass
-import datetime as dt
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any

@@ -4,10 +4,10 @@ Everything about a user lies in his bucket, so these read the store and return A
 them, and how their results reach the disk, is decided elsewhere. U users of the bucket, S slots.
 """
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-import datetime as dt
 
 import numpy as np
 import polars as pl

@@ -100,6 +100,12 @@ def hash_ids(ids: pl.Series) -> NDArray[np.uint64]:
     return hash_strings(ids.to_list()) if ids.dtype == pl.String else hash_integers(ids.to_numpy())
 
 
+def encode(text: pl.Series) -> tuple[list[str], NDArray[np.int32]]:
+    """Distinct values in order and, for each row, the index of its value, int32 [N]; `text` must not hold nulls."""
+    names = text.unique().sort().to_list()
+    return names, text.cast(pl.Enum(names)).to_physical().to_numpy().astype(np.int32)
+
+
 def events_schema(id_type: str, campaign_type: str) -> pa.Schema:
     """The event table of a store whose ids have these types."""
     ids = [("user_id", id_arrow(id_type)), ("campaign_id", id_arrow(campaign_type))]

@@ -28,6 +28,7 @@ from sto_engine.models.features import SLOT_FEATURES, slot_rows, user_features, 
 from sto_engine.models.registry import check_model
 from sto_engine.progress import Progress
 from sto_engine.slots import SlotGrid, grid_of, local_slot
+from sto_engine.tables import encode
 from sto_engine.zones import event_offsets, tzdata_version
 from sto_kernels.hashing import derive, unit_interval
 
@@ -138,10 +139,9 @@ def bucket_rows(store: Store, bucket: int, as_of_ms: int, grid: SlotGrid, config
     profile = build_profile(before, users, grid, origin_ms, config)
     end_ms = as_of_ms - LABEL_MS - int(config.train.outcome_lag_hours * 3_600_000)
     sends = _labelled_sends(events, users, origin_ms, end_ms)
-    zones = users["zone"].unique().sort()
-    code_U = users["zone"].replace_strict(zones, pl.Series(range(len(zones)), dtype=pl.Int32), return_dtype=pl.Int32)
+    zones, zone_U = encode(users["zone"])
     user_N, time_N = sends["u"].to_numpy(), sends["ts"].to_numpy()
-    offset_N = event_offsets(zones.to_list(), code_U.to_numpy()[user_N], time_N)
+    offset_N = event_offsets(zones, zone_U[user_N], time_N)
     weekday_N = (time_N + offset_N.astype(np.int64) * 60_000) // DAY_MS % 7  # the epoch was a Thursday
     slots_NG = slot_rows(local_slot(grid, time_N, offset_N), (weekday_N + 3) % 7, grid)
     features_NF = np.concatenate([user_matrix(profile)[:, user_N].T, slots_NG], axis=1)

@@ -1,4 +1,4 @@
-"""Runs `score` and kills itself (SIGKILL) just before or after its n-th rename: STORE OUT BUNDLE N WHEN"""
+"""Runs `score` and kills itself (SIGKILL) just before or after its n-th rename: STORE OUT N WHEN"""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from sto_engine.progress import Silent
 
 
 def main() -> None:
-    store, out, bundle, n, when = sys.argv[1:]
+    store, out, n, when = sys.argv[1:]
     calls, rename = count(1), os.replace
 
     def replace(*args: object, **kwargs: object) -> None:
@@ -24,7 +24,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     os.replace = replace  # type: ignore[assignment]
-    run_score(ScoreRequest(Path(store), Path(out), bundle=Path(bundle), threads=1), load_config(None), Silent())
+    run_score(ScoreRequest(Path(store), Path(out), threads=1), load_config(None), Silent())
 
 
 if __name__ == "__main__":

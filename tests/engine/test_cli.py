@@ -199,16 +199,13 @@ def test_a_signal_ends_the_command_with_its_code(number: int, code: int) -> None
 @pytest.mark.parametrize(
     ("parse", "text", "expected"),
     [
-        (options.timestamp_ms, "1970-01-02T00:00:00.250Z", 86_400_250),
-        (options.timestamp_ms, "1970-01-01T05:45:00+05:45", 0),
+        (options.timestamp_ms, "2000-01-02T00:00:00.250Z", 946_684_800_000 + 86_400_250),
+        (options.timestamp_ms, "2000-01-01T05:45:00+05:45", 946_684_800_000),
         (options.duration_days, "7d", 7.0),
         (options.duration_days, "12h", 0.5),
     ],
 )
 def test_times_parse_to_their_units(parse: Callable[[str], float], text: str, expected: float) -> None:
-    if "1970" in text:
-        text = text.replace("1970", "2000")
-        expected += 946_684_800_000
     assert parse(text) == expected
 
 
@@ -281,7 +278,7 @@ def test_score_says_complete_with_the_code_it_was_given(store: Path, tmp_path: P
     one, two = json.loads(first.stdout), json.loads(second.stdout)
     assert (one["complete_before"], two["complete_before"]) == (False, True)
     assert one["run"] == two["run"]
-    assert [json.loads(line)["command"] for line in first.stderr.splitlines()][0] == "score"
+    assert {json.loads(line)["command"] for line in first.stderr.splitlines()} == {"score"}
 
 
 @pytest.mark.parametrize("option", [["--previous", "x"], ["--prices-from", "x"]])

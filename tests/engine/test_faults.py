@@ -15,15 +15,15 @@ CHILD = Path(__file__).with_name("kill_child.py")
 
 
 @pytest.fixture(scope="module")
-def whole(store: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def whole(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     out = tmp_path_factory.mktemp("whole")
-    run = run_score(ScoreRequest(store, out, bundle=bundle), load_config(None), Silent()).run_dir
+    run = run_score(ScoreRequest(store, out), load_config(None), Silent()).run_dir
     assert run is not None
     return digest(run)
 
 
-def killed(store: Path, bundle: Path, out: Path, n: int, when: str) -> int:
-    command = [sys.executable, str(CHILD), str(store), str(out), str(bundle), str(n), when]
+def killed(store: Path, out: Path, n: int, when: str) -> int:
+    command = [sys.executable, str(CHILD), str(store), str(out), str(n), when]
     return subprocess.run(command, check=False, capture_output=True).returncode
 
 
@@ -31,36 +31,36 @@ def killed(store: Path, bundle: Path, out: Path, n: int, when: str) -> int:
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("n", [2, 4, 5, 6, 11, 17, 18, 21, 25, 27, 28])
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
-    store: Path, bundle: Path, tmp_path: Path, whole: dict[str, str], n: int, when: str
+    store: Path, tmp_path: Path, whole: dict[str, str], n: int, when: str
 ) -> None:
-    assert killed(store, bundle, tmp_path, n, when) == -signal.SIGKILL
+    assert killed(store, tmp_path, n, when) == -signal.SIGKILL
     (run,) = tmp_path.glob("run=*")
     committed = (run / "manifest.json").exists()
     assert committed == (n == 28 and when == "after")
-    result = run_score(ScoreRequest(store, tmp_path, bundle=bundle), load_config(None), Silent())
+    result = run_score(ScoreRequest(store, tmp_path), load_config(None), Silent())
     assert result.complete_before == committed
     assert digest(run) == whole
     assert not list(run.rglob("*.tmp"))
     assert not (run / "_staging").exists()
 
 
-def test_the_kill_points_cover_the_whole_run(store: Path, bundle: Path, tmp_path: Path) -> None:
-    assert killed(store, bundle, tmp_path, 29, "before") == 0
+def test_the_kill_points_cover_the_whole_run(store: Path, tmp_path: Path) -> None:
+    assert killed(store, tmp_path, 29, "before") == 0
 
 
-def test_finished_buckets_are_not_done_again(store: Path, bundle: Path, tmp_path: Path) -> None:
-    assert killed(store, bundle, tmp_path, 17, "after") == -signal.SIGKILL
+def test_finished_buckets_are_not_done_again(store: Path, tmp_path: Path) -> None:
+    assert killed(store, tmp_path, 17, "after") == -signal.SIGKILL
     (run,) = tmp_path.glob("run=*")
     staged = {path: path.stat().st_mtime_ns for path in run.glob("_staging/rows/*.arrow")}
-    assert killed(store, bundle, tmp_path, 5, "before") == -signal.SIGKILL
+    assert killed(store, tmp_path, 5, "before") == -signal.SIGKILL
     assert staged
     assert {path: path.stat().st_mtime_ns for path in staged} == staged
 
 
 def test_damaged_staging_is_found_by_its_hash_and_done_again(
-    store: Path, bundle: Path, tmp_path: Path, whole: dict[str, str]
+    store: Path, tmp_path: Path, whole: dict[str, str]
 ) -> None:
-    killed(store, bundle, tmp_path, 19, "after")
+    killed(store, tmp_path, 19, "after")
     (run,) = tmp_path.glob("run=*")
     victim = sorted(run.glob("_staging/rows/*.arrow"))[2]
     victim.write_bytes(bytes(victim.stat().st_size))
@@ -69,5 +69,5 @@ def test_damaged_staging_is_found_by_its_hash_and_done_again(
     json_error = pytest.raises(json.JSONDecodeError)
     with json_error:
         json.loads(record.read_text())
-    run_score(ScoreRequest(store, tmp_path, bundle=bundle), load_config(None), Silent())
+    run_score(ScoreRequest(store, tmp_path), load_config(None), Silent())
     assert digest(run) == whole

@@ -36,8 +36,12 @@ def test_activity_without_sends_gives_one_row_a_person(tmp_path: Path, days: int
         "suppressed": 0,
         "quarantined": 0,
     }
-    personal = result.summary["by_reason"].get("histogram", 0)
-    assert personal > (8_000 if days == 5400 else 0)
+    recent = pl.read_parquet(events).filter(
+        pl.col("event_ts") >= pl.col("event_ts").max().dt.truncate("1d") - pl.duration(days=days - 1)
+    )
+    often = recent.unique(["user_id", "campaign_id", "event_ts"]).group_by("user_id").len().filter(pl.col("len") >= 5)
+    personal = table(result.run_dir, "assignments").filter(pl.col("n_eff") >= 5)
+    assert set(personal["user_id"]) == set(often["user_id"])
 
 
 def test_mails_and_answers_train_and_score_to_one_row_a_person(tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ from sto_engine.progress import Silent
 from sto_engine.zones import load_zone
 from support import digest, table
 
+DAY = date(2026, 4, 20)
+
 
 def score(store: Path, out: Path, config: Config, **fields: object) -> Path:
-    run = run_score(replace(ScoreRequest(store, out), **fields), config, Silent()).run_dir
+    run = run_score(replace(ScoreRequest(store, out, date=DAY), **fields), config, Silent()).run_dir
     assert run is not None
     return run
 
@@ -41,7 +43,7 @@ def test_send_at_lies_in_the_spread_window_of_its_local_slot(run: Path, world: P
         if zones[row["user_id"]] is None:
             continue
         local = row["send_at"].astimezone(load_zone(zones[row["user_id"]]))
-        assert local.date() == date(2026, 4, 20)
+        assert local.date() == DAY
         assert local.hour == row["slot"]
         assert local.minute < 15
         assert row["slot_local"] == datetime(2026, 4, 20, row["slot"])
@@ -62,8 +64,8 @@ def test_propensity_is_the_chance_of_the_slot_over_the_draw_of_arms(run: Path) -
 
 
 def test_a_second_run_is_already_complete(store: Path, small_config: Config, tmp_path: Path) -> None:
-    first = run_score(ScoreRequest(store, tmp_path), small_config, Silent())
-    second = run_score(ScoreRequest(store, tmp_path), small_config, Silent())
+    first = run_score(ScoreRequest(store, tmp_path, date=DAY), small_config, Silent())
+    second = run_score(ScoreRequest(store, tmp_path, date=DAY), small_config, Silent())
     assert (first.complete_before, second.complete_before) == (False, True)
     assert first.run_dir == second.run_dir
 
@@ -88,10 +90,10 @@ def test_bucket_count_does_not_change_a_choice(world: Path, store: Path, small_c
 def test_dry_run_writes_nothing_and_counts_what_the_run_counts(
     store: Path, small_config: Config, tmp_path: Path
 ) -> None:
-    dry = run_score(ScoreRequest(store, tmp_path, dry_run=True), small_config, Silent())
+    dry = run_score(ScoreRequest(store, tmp_path, date=DAY, dry_run=True), small_config, Silent())
     assert dry.run_dir is None
     assert list(tmp_path.iterdir()) == []
-    real = run_score(ScoreRequest(store, tmp_path), small_config, Silent())
+    real = run_score(ScoreRequest(store, tmp_path, date=DAY), small_config, Silent())
     for key in ("run_id", "counts", "by_reason", "by_slot", "by_arm"):
         assert dry.summary[key] == real.summary[key]
 
@@ -157,14 +159,14 @@ def test_a_damaged_shard_of_a_committed_run_is_written_again(store: Path, small_
     before = digest(run)
     shard = next(run.glob("assignments/*.parquet"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
-    assert not run_score(ScoreRequest(store, tmp_path), small_config, Silent()).complete_before
+    assert not run_score(ScoreRequest(store, tmp_path, date=DAY), small_config, Silent()).complete_before
     assert digest(run) == before
 
 
 def test_a_run_folder_in_use_is_left_alone(store: Path, small_config: Config, tmp_path: Path) -> None:
     run = score(store, tmp_path, small_config)
     with folder_lock(run, "run folder"), pytest.raises(TryLater, match="in use by pid"):
-        run_score(ScoreRequest(store, tmp_path), small_config, Silent())
+        run_score(ScoreRequest(store, tmp_path, date=DAY), small_config, Silent())
 
 
 @pytest.mark.parametrize(

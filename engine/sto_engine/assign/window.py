@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sto_engine.config import Config
 from sto_engine.slots import SlotGrid, open_mask, slot_times, window_mask
+from sto_engine.tables import encode
 from sto_engine.zones import parse_zone
 
 
@@ -19,7 +20,7 @@ from sto_engine.zones import parse_zone
 class ZoneSlots:
     """Slot tables of a bucket: `zone_U` indexes the rows of the [Z, S] tables."""
 
-    zone_U: NDArray[np.int64]
+    zone_U: NDArray[np.int32]
     start_ms_ZS: NDArray[np.int64]
     offset_min_ZS: NDArray[np.int16]
     exists_ZS: NDArray[np.bool_]
@@ -45,8 +46,7 @@ class ZoneSlots:
 
 def zone_slots(zones: pl.Series, grid: SlotGrid, day: date, config: Config, not_before_ms: int | None) -> ZoneSlots:
     """The slot tables of the zones named in `zones` (IANA names or minutes as text, one a user)."""
-    names = zones.unique().sort()
-    zone_U = zones.replace_strict(names, pl.Series(range(len(names)), dtype=pl.Int64), return_dtype=pl.Int64).to_numpy()
+    names, zone_U = encode(zones)
     times = [slot_times(grid, day, parse_zone(name), config.experiment.control_time) for name in names]
     shape = (len(names), grid.slots)
     return ZoneSlots(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sto_engine.config import Config
 from sto_engine.slots import SlotGrid, local_slot
+from sto_engine.tables import encode
 from sto_engine.zones import event_offsets
 
 DAY_MS = 86_400_000
@@ -87,11 +88,9 @@ def _offsets(mine: pl.DataFrame, users: pl.DataFrame, time_N: NDArray[np.int64],
 
     With timezone.source = "event" the event's own comes first.
     """
-    zones = users["zone"].unique().sort()
-    codes = pl.Series(range(len(zones)), dtype=pl.Int32)
-    zone_U = users["zone"].replace_strict(zones, codes, return_dtype=pl.Int32).to_numpy()
+    zones, zone_U = encode(users["zone"])
     user_N = mine["u"].to_numpy()
-    zone_N = event_offsets(zones.to_list(), zone_U[user_N], time_N)
+    zone_N = event_offsets(zones, zone_U[user_N], time_N)
     own_N = mine["tz_offset"].to_numpy()
     has_own_N = mine["tz_offset"].is_not_null().to_numpy()
     if config.timezone.source != "event":

@@ -1,4 +1,4 @@
-"""What a run did, for people and for monitoring: summary.json and metrics.prom (not promised to repeat byte for byte)."""
+"""What a run did, for people and for monitoring: summary.json and metrics.prom (their bytes are not promised)."""
 
 import math
 import time

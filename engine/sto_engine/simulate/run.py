@@ -23,6 +23,7 @@ from sto_engine.files import write_parquet
 from sto_engine.progress import Progress
 from sto_engine.simulate.attention import Readers, draw_opens, draw_readers, open_probability
 from sto_engine.simulate.people import draw_people, user_ids
+from sto_engine.tables import encode
 from sto_engine.zones import event_offsets
 
 WORLDS = ("attention",)
@@ -137,15 +138,10 @@ def _draw_events(
     start_ms = _midnight_ms(end) - days * DAY_MS
     minute_N = rng.integers(0, 15 * 60_000, len(user_N))
     local_N = start_ms + campaigns.day_C[campaign_N] * DAY_MS + campaigns.hour_C[campaign_N] * HOUR_MS + minute_N
-    zones = people["timezone"].unique().sort()
-    zone_U = people["timezone"].replace_strict(
-        zones, pl.Series(range(len(zones)), dtype=pl.Int32), return_dtype=pl.Int32
-    )
-    zone_N = zone_U.to_numpy()[user_N]
-    near_N = event_offsets(zones.to_list(), zone_N, local_N)
-    sent_N = local_N - event_offsets(zones.to_list(), zone_N, local_N - near_N.astype(np.int64) * 60_000) * np.int64(
-        60_000
-    )
+    zones, zone_U = encode(people["timezone"])
+    zone_N = zone_U[user_N]
+    near_N = event_offsets(zones, zone_N, local_N)
+    sent_N = local_N - event_offsets(zones, zone_N, local_N - near_N.astype(np.int64) * 60_000) * np.int64(60_000)
     week_hour_N = (local_N / HOUR_MS + 72) % 168  # the epoch was a Thursday
     age_N = draw_opens(rng, readers, user_N, week_hour_N, campaigns.appeal_C[campaign_N])
     opened_N = np.flatnonzero(np.isfinite(age_N))
@@ -162,7 +158,7 @@ def _draw_events(
             "campaign_id": (campaign_N[index] + 1).astype(np.uint64),
             "event_type": pl.Series(kind, dtype=pl.String),
             "event_ts": pl.Series(time_ms).cast(pl.Datetime("ms", "UTC")),
-            "tz_offset": event_offsets(zones.to_list(), zone_N[index], time_ms),
+            "tz_offset": event_offsets(zones, zone_N[index], time_ms),
             "device_type": pl.Series(
                 np.where(mobile_U[user_N[index]], "mobile", "desktop").astype(object), dtype=pl.String
             ),
