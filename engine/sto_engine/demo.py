@@ -5,6 +5,7 @@ of what timing is worth to anyone. That takes the control arm of a real sender.
 """
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,10 @@ def run_demo(out: Path, users: int, seed: int, threads: int, config: Config, pro
     chosen = {key: size for key, size in SMALL_FOREST.items() if key not in config.train.model_fields_set}
     config = config.model_copy(update={"train": config.train.model_copy(update=chosen)})
     world, store, bundle = out / "world", out / "store", out / "bundle"
-    simulate(world, WORLD, users, DAYS, seed, progress)
+    day = date.fromisoformat(simulate(world, WORLD, users, DAYS, seed, progress).truth_day)
     ingested = ingest([str(world / "events")], store, world / "recipients.parquet", config, progress)
-    trained = train(store, bundle, None, config, threads, seed, None, progress)
-    request = ScoreRequest(store, out / "runs", bundle=bundle, campaign="demo", threads=threads, seed=seed)
+    trained = train(store, bundle, day, config, threads, seed, None, progress)
+    request = ScoreRequest(store, out / "runs", bundle, day, campaign="demo", threads=threads, seed=seed)
     result = run_score(request, config, progress)
     assert result.run_dir is not None
     return {
