@@ -17,13 +17,16 @@ _TRUE, _FALSE = ("true", "1", "yes", "t", "y"), ("false", "0", "no", "f", "n")
 
 
 def typed_ids(ids: pl.Series, id_type: str, where: str) -> pl.Series:
-    """Ids in the store's type; text that is no integer of that type, and negatives in a uint64 store, become null."""
+    """Ids in the store's type; CSV text that is no such integer, and negatives in a uint64 store, become null.
+
+    `where` is "file: column", for messages; text ids are read as numbers from CSV only.
+    """
     wanted = id_polars(id_type)
     if isinstance(ids.dtype, pl.Categorical | pl.Enum):
         ids = ids.cast(pl.String)
     if ids.dtype == pl.Null or ids.dtype == wanted:
         return ids.cast(wanted) if id_type != "string" else ids.cast(pl.String).replace("", None)
-    if ids.dtype == pl.String:
+    if ids.dtype == pl.String and ".csv: " in where:
         return ids.str.strip_chars().cast(wanted, strict=False)
     if ids.dtype.is_integer() and id_type != "string":
         return ids.cast(wanted, strict=False)
