@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+
 from sto_engine.config import load_config
 from sto_engine.errors import BadData, InputMissing, StoError, TryLater
 from sto_engine.files import folder_lock

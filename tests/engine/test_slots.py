@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sto_engine.errors import BadData, ConfigError
 from sto_engine.slots import grid_of, local_slot, open_mask, parse_clock, slot_times, window_mask
 from sto_engine.zones import event_offsets, is_zone, load_zone, region_of, standard_offset, zone_offsets

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sto_kernels.hashing import bucket_of, derive, hash_integers, hash_strings, splitmix64, unit_interval
 
 

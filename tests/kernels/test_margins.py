@@ -7,6 +7,7 @@ import xgboost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from sto_kernels import naive
 from sto_kernels.forest import Forest
 from sto_kernels.margins import best_slots, slot_margins

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import xgboost
+
 from sto_kernels.pack import PackError, pack_xgboost
 
 NAMES = ["a", "b", "c"]

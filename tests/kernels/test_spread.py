@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sto_kernels import naive
 from sto_kernels.hashing import tag_key
 from sto_kernels.spread import spread_offsets_ms
