@@ -48,9 +48,10 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def write_parquet(path: Path, table: pa.Table, row_group: int, dictionary: list[str]) -> str:
+def write_parquet(path: Path, table: pa.Table, row_group: int, dictionary: list[str], arrow_types: bool = False) -> str:
     """Write `table` with page checksums and plain types, atomically; returns the sha256 of the file.
 
+    `arrow_types` also stores the Arrow schema, which fixed-size lists need to come back as such.
     Only the columns in `dictionary` are dictionary-encoded: on high-cardinality columns it costs four times the time.
     """
     with atomic_path(path) as temporary:
@@ -62,7 +63,7 @@ def write_parquet(path: Path, table: pa.Table, row_group: int, dictionary: list[
             compression_level=1,
             use_dictionary=[name for name in dictionary if name in table.column_names],
             write_page_checksum=True,
-            store_schema=False,
+            store_schema=arrow_types,
         )
     return sha256_file(path)
 

@@ -94,7 +94,7 @@ def simulate(
         truths.append(_truth(recipients, readers, end))
         progress.advance("simulate")
     write_parquet(out / "recipients.parquet", _plain(pl.concat(people).to_arrow()), 131_072, _DICTIONARY)
-    write_parquet(out / "truth.parquet", pa.concat_tables(truths), 131_072, _DICTIONARY)
+    write_parquet(out / "truth.parquet", pa.concat_tables(truths), 131_072, _DICTIONARY, arrow_types=True)
     first = date.fromordinal(end.toordinal() - days)
     rows, sends, opens = counts.tolist()
     return SimulationReport(world, users, days, rows, sends, opens, first.isoformat(), end.isoformat())
