@@ -59,7 +59,7 @@ def _complete(run: Path, progress: Progress) -> dict[str, Any] | None:
     manifest = runs.read_manifest(run)
     if manifest is None:
         return None
-    if runs.files_match(run, manifest["files"]):
+    if runs.files_match(run, manifest.get("files", {"": ""})):
         runs.clean_up(run)
         summary: dict[str, Any] = manifest["summary"]
         return summary

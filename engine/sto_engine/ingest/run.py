@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from sto_engine.config import Config
-from sto_engine.errors import BadData, UsageError
+from sto_engine.errors import BadData, ConfigError, UsageError
 from sto_engine.files import canonical_json, folder_lock, sha256_file, write_atomic
 from sto_engine.ingest.columns import infer_id_type, typed_ids, typed_time, typed_value
 from sto_engine.ingest.readers import enumerate_files, open_schema, read_batches, require
@@ -59,6 +59,8 @@ def ingest(
     """
     if not paths and recipients is None:
         raise UsageError("nothing to ingest: name event files, folders or globs, or --recipients FILE")
+    if config.store.retention_days is not None:
+        raise ConfigError("store.retention_days is not available in this version; remove it from the configuration")
     events = [(path, open_schema(path)) for path in enumerate_files(paths)] if paths else []
     for path, schema in events:
         require(path, schema, config.ingest.columns, EVENTS_REQUIRED)
