@@ -6,6 +6,7 @@ cast without loss.
 """
 
 import glob
+import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ def _folder(folder: Path) -> list[Path]:
         raise InputMissing(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
 
     root, files = folder.resolve(), []
-    for base, folders, names in folder.walk(on_error=refuse) if hasattr(folder, "walk") else _walk(folder, refuse):
+    for base, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
         files += [Path(base) / n for n in names if not n.startswith((".", "_")) and not n.endswith(_MARKERS)]
     for file in files:
@@ -67,13 +68,6 @@ def _folder(folder: Path) -> list[Path]:
     if not files:
         raise InputMissing(f"folder {folder} holds no files; expected .parquet or .csv")
     return files
-
-
-def _walk(folder: Path, refuse: object) -> Iterator[tuple[Path, list[str], list[str]]]:
-    import os
-
-    for base, folders, names in os.walk(folder, onerror=refuse):  # type: ignore[arg-type]
-        yield Path(base), folders, names
 
 
 def open_schema(path: Path) -> pa.Schema:
