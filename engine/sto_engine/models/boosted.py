@@ -7,7 +7,8 @@ parser and never calls XGBoost.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,10 @@ from sto_engine.history.profile import Floats, Profile
 from sto_engine.models.bundle import Bundle
 from sto_engine.models.features import SLOT_FEATURES, slot_matrix, user_features, user_matrix
 from sto_engine.models.policy import Sums, Utilities
+from sto_engine.slots import SlotGrid
+
+if TYPE_CHECKING:
+    from sto_kernels.forest import Forest
 
 PRESET = "seed_boosted"
 # XGBoost's histogram sums depend on how rows are split over threads; one fixed number keeps the bytes of a model
@@ -45,19 +50,27 @@ class Boosted:
 
     def utilities(self, profile: Profile, priors: Mapping[str, Sequence[float]], day: date) -> Utilities:
         from sto_kernels.margins import slot_margins
-        from sto_kernels.pack import PackError, pack_xgboost
+        from sto_kernels.pack import PackError
 
-        names = user_features(profile.grid)
-        check_features(self.bundle, names)
+        check_features(self.bundle, user_features(profile.grid))
         try:
-            forest = pack_xgboost(self.bundle.forest, names, SLOT_FEATURES, [], slot_matrix(profile.grid, day))
+            forest = _forest(self.bundle.forest, profile.grid, day)
         except PackError as error:
             raise BadData(f"bundle {self.bundle.path} holds no usable forest: {error}") from error
-        margin_US = slot_margins(forest, user_matrix(profile)).numpy()
+        # Buckets run in parallel already; one thread each keeps --threads what it says.
+        margin_US = slot_margins(forest, user_matrix(profile), threads=1).numpy()
         p_open_US = (1.0 / (1.0 + np.exp(-margin_US.astype(np.float64)))).astype(np.float32)
         known_U = (profile.opens_U > 0) | (profile.sends_U > 0)
         reason_U = np.where(known_U, "model", "global").astype(object)
         return Utilities(margin_US, p_open_US, reason_U, profile.opens_U)
+
+
+@lru_cache(maxsize=2)
+def _forest(data: bytes, grid: SlotGrid, day: date) -> "Forest":
+    """The same for every bucket of a run, so it is parsed and laid out once."""
+    from sto_kernels.pack import pack_xgboost
+
+    return pack_xgboost(data, user_features(grid), SLOT_FEATURES, [], slot_matrix(grid, day))
 
 
 def check_features(bundle: Bundle, names: Sequence[str]) -> None:

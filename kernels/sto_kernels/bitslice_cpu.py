@@ -1,0 +1,257 @@
+"""The bit-sliced forest on the CPU: all slots of 64 users at once, without a branch or a gather in the hot loop.
+
+Expanding a user into one row a slot, as everybody does, walks every tree S times over mostly the same tests. Here a
+test is one bit, and 64 users are one word:
+
+    for each block of 64 users:
+        1. rows      every distinct test (feature, cut) once: word = bits "x >= cut"         bitslice_masks.py
+        2. codes     a tree of depth D is a network of selects over its rows:                 bitslice_trees.py
+                     planes(node) = [row] + select(row, planes(right), planes(left))
+                     then a bit transpose: D planes -> a byte "leaf number" a (user, slot)
+        3. leaves    digits of fixed-point leaf values by byte look-up, summed as integers    bitslice_trees.py
+        4. finish    margins, best slot and runner-up, probabilities                          bitslice_finish.py
+
+A register in stage 2 (512 bits, 8 slots; narrower ones hold 4 or 2):
+
+        bit        0          63 64        127            448        511
+                   +------------+------------+-- ... ------+------------+
+        lane       |  slot 0    |  slot 1    |             |  slot 7    |     group 0; slots 8-15 are group 1, ...
+                   | users 0-63 | users 0-63 |             | users 0-63 |
+                   +------------+------------+-- ... ------+------------+
+
+    a user row has the same word in every lane, a slot row all or no bits of a lane, a cross row a word a lane
+
+Every decision compares the float32 numbers that XGBoost compares, sums are integers: threads, chunks, code paths and
+the GPU kernel give the same bits. isa.py names what differs between processors; the function is built as LLVM IR
+(bitslice_ir.py) and compiled once a machine, not once a model (codegen.py).
+
+Shapes: U users, S slots, F features, C cross features, T trees, N nodes of a tree.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sto_kernels.bitslice_ir import FUNCTION, NAMES, build_module
+from sto_kernels.bitslice_masks import OVERSHOOT, list_records
+from sto_kernels.bitslice_trees import BATCH, VECTORS, Shape
+from sto_kernels.codegen import Compiled, Target, compile_function, host_features, host_target
+from sto_kernels.isa import ISAS, Isa
+from sto_kernels.sliced import SlicedForest
+
+BLOCK = 64
+Bytes = NDArray[np.uint8]
+Number = TypeVar("Number", bound=np.generic)
+
+
+class IsaUnavailable(ValueError):
+    """A code path that this processor does not have."""
+
+
+def find_isa(name: str | None = None) -> Isa:
+    """The best code path of this processor, or the one asked for; IsaUnavailable where it cannot run."""
+    have = host_features()
+    if name is None:
+        return next(isa for isa in ISAS.values() if all(have.get(need) for need in isa.needs))
+    missing = [need for need in ISAS[name].needs if not have.get(need)]
+    if missing:
+        raise IsaUnavailable(f"code path {name} needs the processor features {', '.join(missing)}; this one lacks them")
+    return ISAS[name]
+
+
+def target_of(isa: Isa) -> Target:
+    """The host for its own best path; a lesser processor for a lesser path, so that it is what such a machine runs."""
+    host = host_target()
+    if isa is find_isa() or not host.triple.startswith("x86_64"):
+        return host
+    return Target(host.triple, isa.cpu, "")
+
+
+@cache
+def compiled(shape: Shape) -> Compiled:
+    """The kernel of a shape, ready to call; the first call of a process loads or compiles it."""
+    return compile_function(str(build_module(shape)), FUNCTION, target_of(shape.isa))
+
+
+@dataclass(frozen=True, eq=False)
+class CpuForest:
+    """A sliced forest in the byte layout of one code path; `numbers` are the arguments that do not change."""
+
+    sliced: SlicedForest
+    shape: Shape
+    numbers: dict[str, int]
+    row_bytes: int
+    slot_rows: Bytes
+    keep: tuple[NDArray[np.generic], ...]  # the arrays that the addresses in `numbers` point to
+
+    @property
+    def groups(self) -> int:
+        return self.numbers["groups"]
+
+
+def prepare(sliced: SlicedForest, isa: Isa) -> CpuForest:
+    """Lay a forest out for a code path: byte offsets of rows, leaf tables, search trees of the cut lists."""
+    shape = Shape(isa, sliced.depth, sliced.digit_bits, sliced.digits)
+    groups = -(-sliced.slots // isa.lanes)
+    program, leaves = _aligned(_program(sliced, isa, groups)), _aligned(_leaf_tables(sliced, shape))
+    user, cross = list_records(sliced.user), list_records(sliced.cross)
+    slot_rows = np.zeros((len(sliced.slot_RS), groups * isa.lanes), np.uint64)
+    slot_rows[:, : sliced.slots] = np.where(sliced.slot_RS, np.uint64(2**64 - 1), np.uint64(0))
+    arrays = {"program": program, "leaves": leaves}
+    numbers = {"slots": sliced.slots, "groups": groups, "trees": len(leaves)}
+    for kind, (records, ends, pivots) in {"user": user, "cross": cross}.items():
+        arrays |= {f"{kind}_records": records, f"{kind}_pivots": pivots}
+        numbers |= {f"{kind}_end_{n}": end for n, end in enumerate(ends)}
+    numbers |= {name: array.ctypes.data for name, array in arrays.items()}
+    numbers |= {"scale": _double_bits(sliced.scale), "bias": _double_bits(sliced.bias)}
+    row_bytes = isa.bytes * (_first_slot_row(sliced) + groups * (len(sliced.slot_RS) + sliced.cross.rows + OVERSHOOT))
+    return CpuForest(sliced, shape, numbers, row_bytes, slot_rows.view(np.uint8).reshape(-1), tuple(arrays.values()))
+
+
+def _first_slot_row(sliced: SlicedForest) -> int:
+    return sliced.user.rows + OVERSHOOT
+
+
+def _program(sliced: SlicedForest, isa: Isa, groups: int) -> NDArray[np.uint32]:
+    """Byte offset of each node's row [T, groups, N + 1]; trees are filled up to whole batches with bare leaves."""
+    row_TN = np.zeros((-(-sliced.trees // BATCH) * BATCH, sliced.row_TN.shape[1]), np.int64)
+    row_TN[: sliced.trees] = sliced.row_TN
+    user_rows = sliced.user.rows
+    by_slot = _first_slot_row(sliced) + (row_TN - user_rows)[:, None, :] * groups + np.arange(groups)[None, :, None]
+    offset = np.where(row_TN[:, None, :] < user_rows, row_TN[:, None, :], by_slot) * isa.bytes
+    if offset.max() >= 2**32:
+        raise ValueError(f"the tests of a forest must fit 4 GiB a block; found {int(offset.max())} bytes")
+    return np.pad(offset, ((0, 0), (0, 0), (0, 1))).astype("<u4")
+
+
+def _leaf_tables(sliced: SlicedForest, shape: Shape) -> NDArray[np.generic]:
+    """Bytes [T, digits, table] of the digits of each leaf, or int32 leaves [T, 2^D] where they are loaded singly."""
+    trees, codes = -(-sliced.trees // BATCH) * BATCH, 1 << shape.depth
+    leaf_TN = np.zeros((trees, codes), np.int32)
+    leaf_TN[: sliced.trees] = sliced.leaf_TN
+    if shape.isa.look_up is None:
+        return leaf_TN
+    tables = np.zeros((trees, shape.digits, max(codes, shape.isa.table_bytes)), np.uint8)
+    for digit in range(shape.digits):
+        tables[:, digit, :codes] = (leaf_TN >> (digit * shape.digit_bits)) & ((1 << shape.digit_bits) - 1)
+    return tables
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Arrays of one call, users last and contiguous: float32 [F, U], [C * S, U], [S, U]; `allowed_SU` is bytes."""
+
+    user_FU: NDArray[np.float32]
+    cross_RU: NDArray[np.float32] | None
+    base_SU: NDArray[np.float32] | None
+    allowed_SU: Bytes | None
+
+    def tail(self, start: int) -> Inputs:
+        """The users from `start` on, filled up to a block."""
+
+        def pad(array: NDArray[np.generic] | None) -> NDArray[np.generic] | None:
+            return None if array is None else np.pad(array[:, start:], ((0, 0), (0, BLOCK - array.shape[1] + start)))
+
+        return Inputs(*(pad(array) for array in (self.user_FU, self.cross_RU, self.base_SU, self.allowed_SU)))  # type: ignore[arg-type]
+
+    def numbers(self) -> dict[str, int]:
+        """Addresses and bytes between rows by argument name; 0 for what is not there."""
+        named = {"user": self.user_FU, "cross": self.cross_RU, "base": self.base_SU, "allowed": self.allowed_SU}
+        out: dict[str, int] = {}
+        for name, array in named.items():
+            out[name] = 0 if array is None else array.ctypes.data
+            out[f"{name}_stride"] = 0 if array is None else array.strides[0]
+        return out
+
+
+def score(forest: CpuForest, inputs: Inputs, outputs: dict[str, NDArray[np.generic]], threads: int) -> None:
+    """Fill the outputs (arrays by argument name, users first) for all users; the same bytes for any `threads`."""
+    users = int(inputs.user_FU.shape[1])
+    whole = users // BLOCK * BLOCK
+    jobs: list[Callable[[], None]] = []
+    edges = np.linspace(0, whole // BLOCK, max(1, min(threads, whole // BLOCK)) + 1).astype(int)
+    for start, stop in pairwise(edges):
+        if stop > start:
+            jobs.append(_job(forest, inputs, outputs, int(start), int(stop)))
+    if whole < users:
+        jobs.append(_tail_job(forest, inputs, outputs, whole))
+    if len(jobs) <= 1 or threads <= 1:
+        for job in jobs:
+            job()
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for future in [pool.submit(job) for job in jobs]:
+            future.result()
+
+
+def _job(
+    forest: CpuForest, inputs: Inputs, outputs: dict[str, NDArray[np.generic]], start: int, stop: int
+) -> Callable[[], None]:
+    call = compiled(forest.shape).call
+
+    def run() -> None:  # holds forest, inputs and outputs while the kernel reads their addresses
+        numbers = forest.numbers | inputs.numbers() | {name: array.ctypes.data for name, array in outputs.items()}
+        scratch = _scratch(forest)
+        numbers |= {name: array.ctypes.data for name, array in scratch.items()}
+        numbers |= {"first_block": start, "stop_block": stop}
+        arguments = np.array([numbers.get(name, 0) for name in NAMES], np.uint64)
+        call(arguments.ctypes.data)
+
+    return run
+
+
+def _tail_job(
+    forest: CpuForest, inputs: Inputs, outputs: dict[str, NDArray[np.generic]], start: int
+) -> Callable[[], None]:
+    """The last, ragged block, by way of padded copies."""
+    padded = {name: np.empty((BLOCK, *array.shape[1:]), array.dtype) for name, array in outputs.items()}
+    whole = _job(forest, inputs.tail(start), padded, 0, 1)
+
+    def run() -> None:
+        whole()
+        for name, array in outputs.items():
+            array[start:] = padded[name][: len(array) - start]
+
+    return run
+
+
+def _scratch(forest: CpuForest) -> dict[str, Bytes]:
+    """Working memory of one thread by argument name."""
+    shape, isa, slots = forest.shape, forest.shape.isa, forest.groups * forest.shape.isa.lanes
+    vectors = forest.groups * VECTORS
+    sizes = {
+        "table": forest.row_bytes,
+        "bins": slots * BLOCK,
+        "codes": BATCH * vectors * isa.bytes,
+        "digit_sums": 2 * shape.digits * vectors * isa.bytes,
+        "sums": slots * BLOCK * 8,
+        "slot_margins": slots * BLOCK * 4,
+        "state": 4 * 64,
+    }
+    arrays: dict[str, Bytes] = {name: _aligned(np.zeros(size, np.uint8)) for name, size in sizes.items()}
+    user_bytes = _first_slot_row(forest.sliced) * isa.bytes
+    arrays["table"][user_bytes : user_bytes + len(forest.slot_rows)] = forest.slot_rows
+    arrays["cross_rows"] = arrays["table"][user_bytes + len(forest.slot_rows) :]
+    return arrays
+
+
+def _aligned(array: NDArray[Number]) -> NDArray[Number]:
+    """A copy that starts at a cache line."""
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    out = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    out[...] = array
+    return out
+
+
+def _double_bits(number: float) -> int:
+    return int(struct.unpack("<Q", struct.pack("<d", number))[0])
