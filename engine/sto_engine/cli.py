@@ -4,86 +4,26 @@ Nothing heavy is imported here: a command imports what it runs, so that `--help`
 """
 
 import errno
-import functools
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 import sto_engine
-from sto_engine.errors import CannotCreate, OutputFailed, StoError, Unavailable, UsageError
+from sto_engine.bench_cli import bench
+from sto_engine.common import Setup, common
+from sto_engine.errors import CannotCreate, OutputFailed, StoError, UsageError
 from sto_engine.options import PATH, day, duration_days, timestamp_ms
-
-if TYPE_CHECKING:
-    from sto_engine.config import Config
-    from sto_engine.progress import Progress
 
 _DISK = {errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What the common options came to: settings, progress, and where the result goes."""
-
-    config: "Config"
-    progress: "Progress"
-    threads: int
-    seed: int
-    log_json: bool
-
-    def show(self, result: Mapping[str, Any]) -> None:
-        """The result of the command on stdout: for people on a terminal, one JSON object elsewhere."""
-        from sto_engine.console import show
-
-        show(result, as_json=self.log_json or not sys.stdout.isatty())
-
-
-_COMMON: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
-    click.option("--config", type=PATH, metavar="FILE", help="Settings (TOML); every key has a default."),
-    click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="One setting; repeatable."),
-    click.option("--cluster", metavar="ADDRESS", help='Where to run: "local", the default, is this machine.'),
-    click.option("--threads", type=click.IntRange(1, 4096), metavar="N", help="Threads; default: every core."),
-    click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, metavar="N", help="Seed; default: 0."),
-    click.option("--log-json", is_flag=True, help="JSON lines on stderr and a JSON result on stdout, always."),
-    click.option("--quiet", is_flag=True, help="No progress; the result and errors only."),
-)
-
-
-def common(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that all commands share and hand them to the command as its first argument, a `Setup`."""
-
-    @functools.wraps(command)
-    def run(*, threads: int | None, seed: int, log_json: bool, **rest: Any) -> None:
-        threads = threads or os.cpu_count() or 1
-        os.environ.setdefault("POLARS_MAX_THREADS", str(threads))  # read once, when polars is first imported
-        from sto_engine.config import load_config
-        from sto_engine.console import choose
-
-        config = load_config(rest.pop("config"), rest.pop("overrides"))
-        _refuse_cluster(rest.pop("cluster") or config.cluster.address)
-        context = click.get_current_context()
-        name = context.info_name or "sto-engine"
-        progress = context.with_resource(choose(name, log_json, rest.pop("quiet"), sys.stderr.isatty()))
-        command(Setup(config, progress, threads, seed, log_json), **rest)
-
-    wrapped: Callable[..., None] = run
-    for option in reversed(_COMMON):
-        wrapped = option(wrapped)
-    return wrapped
-
-
-def _refuse_cluster(address: str | None) -> None:
-    if address not in (None, "local"):
-        raise Unavailable(f'--cluster "{address}": Ray is not part of this version; leave it out or say "local"')
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -98,6 +38,9 @@ def cli() -> None:
     Exit codes: 0 done, 2 usage, 65 bad data, 66 input missing, 69 unavailable, 70 defect, 73/74 output, 75 try again
     later, 78 configuration, 130/143 stopped.
     """
+
+
+cli.add_command(bench)
 
 
 @cli.command()

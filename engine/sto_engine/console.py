@@ -1,12 +1,13 @@
 """What the commands print: progress and errors on stderr, results on stdout; for people on a terminal, else as JSON."""
 
 import json
+import logging
 import platform
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, TextIO
@@ -22,7 +23,7 @@ from sto_engine.progress import Progress, Silent
 
 _EVERY_S = 5.0
 _BAR_WIDTH = 40
-_LIBRARIES = ("numpy", "polars", "pyarrow", "torch", "xgboost", "xgboost-cpu", "tzdata")
+_LIBRARIES = ("llvmlite", "numpy", "polars", "pyarrow", "torch", "xgboost", "xgboost-cpu", "tzdata")
 
 
 class JsonLinesProgress:
@@ -101,6 +102,32 @@ class TerminalProgress(AbstractContextManager["TerminalProgress"]):
 
     def warn(self, event: str, **fields: object) -> None:
         self._bars.console.print(Text(f"warning: {_event_line(event, fields)}", style="yellow"))
+
+
+class _KernelLog(logging.Handler):
+    """What the kernels log (which code path runs, that it is being compiled) as progress, never silent."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(logging.INFO)
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tell = self._progress.warn if record.levelno >= logging.WARNING else self._progress.info
+        tell("kernel", message=record.getMessage())
+
+
+@contextmanager
+def kernel_log(progress: Progress) -> Iterator[None]:
+    """Forward the kernels' log to `progress` while a command runs."""
+    log, handler = logging.getLogger("sto_kernels"), _KernelLog(progress)
+    level = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 def choose(command: str, log_json: bool, quiet: bool, is_tty: bool) -> AbstractContextManager[Progress]:

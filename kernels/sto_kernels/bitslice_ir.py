@@ -20,8 +20,9 @@ ARGUMENTS = (
     "user user_stride cross cross_stride base base_stride allowed allowed_stride",  # inputs: address, bytes a feature
     "margins probabilities slot margin runner_up",  # outputs, 0 = not wanted
     "slots groups trees",  # groups: registers that hold all slots; trees: a multiple of 8
-    "user_records user_pivots user_end_0 user_end_1 user_end_2",
-    "cross_records cross_pivots cross_end_0 cross_end_1 cross_end_2 cross_rows",
+    *(f"{kind}_records {kind}_pivots" for kind in ("user", "cross")),
+    *(f"{kind}_end_{n}" for kind in ("user", "cross") for n in range(len(LEVELS))),
+    "cross_rows",
     "program leaves scale bias",
     "table bins codes digit_sums sums slot_margins state",  # scratch of one thread
 )

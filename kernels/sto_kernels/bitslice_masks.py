@@ -23,7 +23,7 @@ from sto_kernels.isa import USERS, Isa
 from sto_kernels.sliced import CutLists
 from sto_kernels.vector_ir import F32, I8, I32, I64, Emitter, Word, vec
 
-LEVELS = (4, 6, 8)  # of the searches that are compiled: for up to 15, 63 and 255 cuts
+LEVELS = (4, 5, 6, 7, 8)  # of the searches that are compiled: for up to 15, 31, 63, 127 and 255 cuts
 RECORD = 5  # int32 of a list: feature, bin of a missing value, first row, rows, first pivot
 OVERSHOOT = 7  # rows past the end of a list that are written as well; the next list writes over them
 PIVOT_PADDING = 16  # floats that the widest load of a level may read past a tree of pivots

@@ -43,7 +43,6 @@ class Compiled:
     call: Callable[[int], None]
     seconds: float
     cached: bool
-    engine: object  # owns the code
 
 
 def host_features() -> dict[str, bool]:
@@ -73,10 +72,10 @@ def compile_function(text: str, function: str, target: Target) -> Compiled:
         _log.info("compiling the scoring kernel for %s; this takes seconds, once a machine", target.cpu)
         code = _object_code(text, target)
         _write(path, code)
-    call, engine = _load(code, function, target)
+    call = _load(code, function, target)
     seconds = time.perf_counter() - began
     _log.info("scoring kernel ready after %.2f s (%s)", seconds, "cached" if cached else "compiled")
-    return Compiled(call, seconds, cached, engine)
+    return Compiled(call, seconds, cached)
 
 
 def assembly(text: str, target: Target) -> str:
@@ -111,14 +110,18 @@ def _object_code(text: str, target: Target) -> bytes:
     return bytes(machine.emit_object(module))
 
 
-def _load(code: bytes, function: str, target: Target) -> tuple[Callable[[int], None], object]:
+def _load(code: bytes, function: str, target: Target) -> Callable[[int], None]:
     _initialise()
     machine = llvm.Target.from_triple(target.triple).create_target_machine(cpu=target.cpu, features=target.features)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    address = engine.get_function_address(function)
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address), engine  # ctypes lets other threads run during the call
+    pointer = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(engine.get_function_address(function))
+
+    def call(argument: int, _owner: object = engine) -> None:  # the engine owns the code: it must live as long
+        pointer(argument)  # ctypes lets other threads run meanwhile
+
+    return call
 
 
 def _cache_path(text: str, target: Target) -> Path | None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sto_kernels.forest import Forest
+from sto_kernels.sliced import CutLists, SlicedForest
 
 
 def slot_margins(
@@ -37,6 +38,35 @@ def _leaf(forest: Forest, node: int, row: Sequence[Any]) -> np.float32:
         left = bool(forest.default_left_N[node]) if math.isnan(x) else bool(x < forest.cut_N[node])
         node = int(forest.left_N[node] if left else forest.right_N[node])
     return np.float32(forest.leaf_N[node])
+
+
+def sliced_sums(
+    sliced: SlicedForest, user_FU: NDArray[np.float32], cross_CSU: NDArray[np.float32] | None = None
+) -> NDArray[np.int64]:
+    """Sum of the leaves of every (user, slot) in a packed forest, int64 [U, S]; `SlicedForest` says what rows mean."""
+    sums = np.zeros((user_FU.shape[1], sliced.slots), np.int64)
+    for user, slot in np.ndindex(sums.shape):
+        holds = [*_tests(sliced.user, user_FU[:, user]), *sliced.slot_RS[:, slot]]
+        if cross_CSU is not None:
+            holds += _tests(sliced.cross, cross_CSU[:, slot, user])
+        for rows, leaves in zip(sliced.row_TN, sliced.leaf_TN, strict=True):
+            node, code = 0, 0
+            for depth in range(sliced.depth):
+                right = int(holds[rows[node]])
+                code |= right << depth
+                node = 2 * node + 1 + right
+            sums[user, slot] += int(leaves[code])
+    return sums
+
+
+def _tests(lists: CutLists, values: NDArray[np.float32]) -> list[bool]:
+    holds = []
+    for number, feature in enumerate(lists.feature_L):
+        x = values[feature]
+        for row in range(lists.first_L[number], lists.first_L[number + 1]):
+            missing_right = bool(lists.missing_right_L[number])
+            holds.append(missing_right if math.isnan(x) else bool(x >= lists.cut_R[row]))
+    return holds
 
 
 def best_slots(

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from forests import tolerance
 from sto_kernels import naive
 from sto_kernels.forest import Forest
-from sto_kernels.margins import best_slots, slot_margins
+from sto_kernels.margins import ImplUnavailable, best_slots, choose_impl, slot_margins
 from sto_kernels.pack import pack_xgboost
 
 USER, SLOT, CROSS, SLOTS = ["u0", "u1", "u2"], ["hour", "weekend"], ["x0", "x1"], 24
@@ -51,12 +52,16 @@ def draw(users: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     return user.astype(np.float32), cross.astype(np.float32)
 
 
-@pytest.fixture(params=["gather", "naive"])
+@pytest.fixture(params=["bitslice-avx512", "bitslice-avx2", "bitslice-generic", "gather", "naive"])
 def impl(request: pytest.FixtureRequest) -> str:
+    try:
+        choose_impl(FOREST, torch.device("cpu"), request.param)
+    except ImplUnavailable as error:
+        pytest.skip(str(error))
     return str(request.param)
 
 
-@pytest.mark.parametrize("depth", [1, 3, 8])
+@pytest.mark.parametrize("depth", range(1, 9))
 def test_margins_are_those_of_xgboost(impl: str, depth: int) -> None:
     booster, forest = train(depth=depth)
     user, cross = draw(9)
@@ -75,6 +80,23 @@ def test_other_boosters_of_plain_trees_score_alike(impl: str, params: dict[str, 
     )
 
 
+@pytest.mark.parametrize("kind", ["json", "ubj"])
+@pytest.mark.parametrize("base_score", [0.5, 0.02])
+def test_base_scores_of_both_forms_are_part_of_the_margin(impl: str, kind: str, base_score: float) -> None:
+    booster, _ = train(trees=3, base_score=base_score)
+    data = bytes(booster.save_raw(kind))
+    if kind == "json":  # as XGBoost wrote it before 3.1: a number, not a list
+        data = data.replace(b'"base_score":"[', b'"base_score":"').replace(
+            b']","boost_from_average"', b'","boost_from_average"'
+        )
+        assert b'"base_score":"[' not in data
+    forest = pack_xgboost(data, USER, SLOT, CROSS, SLOT_VALUES)
+    user, cross = draw(3)
+    np.testing.assert_allclose(
+        slot_margins(forest, user, cross, impl=impl).numpy(), oracle(booster, user, cross), atol=tolerance(forest)
+    )
+
+
 NASTY = st.sampled_from([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-45, -1e-40, 3e38])
 CUTS = st.sampled_from([float(c) for c in FOREST.cut_N[FOREST.left_N >= 0]])
 
@@ -90,17 +112,49 @@ def test_cuts_hit_exactly_and_odd_numbers_decide_as_in_xgboost(user: np.ndarray,
         np.where(np.isinf(cross), np.sign(cross) * 3e38, cross),
     )
     np.testing.assert_allclose(slot_margins(FOREST, user, cross).numpy(), truth, atol=TOLERANCE)
+    np.testing.assert_allclose(slot_margins(FOREST, user, cross, impl="gather").numpy(), truth, atol=TOLERANCE)
+
+
+@pytest.mark.slow
+def test_the_chosen_slot_is_the_best_of_a_hundred_thousand_users() -> None:
+    """Within the tolerance of the float64 maximum for everyone, and its argmax for all but one in ten thousand."""
+    booster, forest = train(depth=6, trees=100, eta=0.05)
+    user, cross = draw(100_000, seed=4)
+    exact_US = np.empty((100_000, SLOTS))
+    leaves = forest.leaf_N.astype(np.float64)
+    for start in range(0, 100_000, 10_000):
+        part = slice(start, start + 10_000)
+        rows = np.concatenate(
+            [
+                np.repeat(user[:, part].T, SLOTS, axis=0),
+                np.tile(SLOT_VALUES, (10_000, 1)),
+                cross[:, :, part].transpose(2, 1, 0).reshape(-1, 2),
+            ],
+            axis=1,
+        )
+        leaf = booster.predict(xgboost.DMatrix(rows, feature_names=USER + SLOT + CROSS), pred_leaf=True).astype(int)
+        exact_US[part] = leaves[leaf + forest.root_T].sum(axis=1).reshape(-1, SLOTS) + forest.base_margin
+    slot, margin, runner_up = (t.numpy() for t in best_slots(forest, user, cross))
+    best = exact_US.max(axis=1)
+    chosen = exact_US[np.arange(100_000), slot]
+    assert (best - chosen).max() <= tolerance(forest)
+    assert np.abs(margin - best).max() <= tolerance(forest)
+    assert (slot == exact_US.argmax(axis=1)).mean() >= 0.9999
+    assert (slot != runner_up).all()
 
 
 @pytest.mark.parametrize("users", [0, 1, 65, 2049])
 def test_blocks_and_threads_do_not_change_a_bit(users: int) -> None:
     user, cross = draw(users)
-    whole = slot_margins(FOREST, user, cross)
+    whole = slot_margins(FOREST, user, cross, impl="gather")
     assert whole.shape == (users, SLOTS)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     half = users // 2
-    parts = [slot_margins(FOREST, user[:, a:b].copy(), cross[:, :, a:b].copy()) for a, b in ((0, half), (half, users))]
+    parts = [
+        slot_margins(FOREST, user[:, a:b].copy(), cross[:, :, a:b].copy(), impl="gather")
+        for a, b in ((0, half), (half, users))
+    ]
     torch.set_num_threads(before)
     assert torch.equal(whole, torch.cat(parts))
 
