@@ -1,11 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check check-full format demo
+.PHONY: help setup check check-full format bench-readme demo
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/,)
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: ## make .venv with everything a developer needs
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,9 @@ check-full: ## the same with every test, as CI runs it
 format: ## let ruff format the code and mend what it can
 	$(BIN)ruff format .
 	$(BIN)ruff check --fix .
+
+bench-readme: ## write the tables of the READMEs from benchmarks/results
+	$(BIN)python -m sto_bench.report
 
 demo: ## a simulated sender from mailings to send times
 	$(BIN)sto-engine demo
