@@ -120,14 +120,16 @@ class _KernelLog(logging.Handler):
 def kernel_log(progress: Progress) -> Iterator[None]:
     """Forward the kernels' log to `progress` while a command runs."""
     log, handler = logging.getLogger("sto_kernels"), _KernelLog(progress)
-    level = log.level
+    level, propagate = log.level, log.propagate
     log.setLevel(logging.INFO)
+    log.propagate = False  # a library that sets up logging would print everything a second time
     log.addHandler(handler)
     try:
         yield
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
+        log.propagate = propagate
 
 
 def choose(command: str, log_json: bool, quiet: bool, is_tty: bool) -> AbstractContextManager[Progress]:

@@ -19,7 +19,9 @@ from sto_kernels.codegen import Target, assembly, compile_function, host_target
 
 ON_X86 = host_target().triple.startswith("x86_64")
 FORCED = {
-    "avx512": Target("x86_64-unknown-linux-gnu", "x86-64-v4", "+avx512vbmi,+gfni,-prefer-256-bit"),
+    "avx512": Target("x86_64-unknown-linux-gnu", "x86-64-v4", "+avx512vbmi,+gfni"),
+    "avx512 on Intel": Target("x86_64-unknown-linux-gnu", "sapphirerapids", ""),
+    "avx512 on AMD": Target("x86_64-unknown-linux-gnu", "znver4", ""),
     "avx2": Target("x86_64-unknown-linux-gnu", "x86-64-v3", ""),
     "generic": Target("x86_64-unknown-linux-gnu", "x86-64", ""),
     "arm": Target("aarch64-unknown-linux-gnu", "cortex-a72", ""),
@@ -27,7 +29,7 @@ FORCED = {
 
 
 def code_of(path: str, depth: int = 6) -> str:
-    isa = ISAS["generic" if path == "arm" else path]
+    isa = ISAS["generic" if path == "arm" else path.split()[0]]
     return assembly(str(build_module(Shape(isa, depth, 7, 3))), FORCED[path])
 
 
@@ -35,14 +37,14 @@ def count(pattern: str, text: str) -> int:
     return len(re.findall(pattern, text))
 
 
-@pytest.mark.parametrize("depth", [4, 6])
-def test_the_avx512_path_fills_its_registers(depth: int) -> None:
-    text = code_of("avx512", depth)
+@pytest.mark.parametrize(("path", "depth"), [("avx512", 4), ("avx512 on Intel", 6), ("avx512 on AMD", 6)])
+def test_the_avx512_path_fills_its_registers(path: str, depth: int) -> None:
+    text = code_of(path, depth)
     selects = sum((1 << d) - 1 for d in range(depth))
     assert count(r"vpternlogq.*zmm", text) >= selects
     row_makers = len(LEVELS) * (1 + 8)  # one of user rows and eight of cross rows, for each depth of search
-    assert count(r"vgf2p8affineqb.*zmm", text) == 8 + row_makers
-    assert count(r"vpermb.*zmm", text) == 8 * 3 * 2 + 2 * row_makers
+    assert count(r"vgf2p8affineqb.*zmm", text) >= 8 + row_makers
+    assert count(r"vpermb.*zmm", text) >= 8 * 3 * 2 + 2 * row_makers
     assert count(r"vpshufb|vpblendvb|vpgather", text) == 0
 
 
@@ -71,9 +73,11 @@ def test_a_lesser_path_is_compiled_for_a_lesser_processor() -> None:
     assert target_of(ISAS["generic"]).cpu == "x86-64"
 
 
-def test_the_kernels_have_no_calls_into_a_library() -> None:
-    for path in FORCED:
-        assert count(r"\tcallq?\t|\tbl\t", code_of(path)) == 0, path
+@pytest.mark.parametrize("path", FORCED)
+def test_no_path_calls_a_library_or_fuses_arithmetic_that_others_round_twice(path: str) -> None:
+    text = code_of(path)
+    assert count(r"\tcallq?\t|\tbl\t", text) == 0
+    assert count(r"\tvfn?m(add|sub)|\tfn?m(add|sub)\t|\tfml[as]\t", text) == 0
 
 
 @pytest.fixture
