@@ -30,13 +30,16 @@ Shapes: U users, S slots, F features, C cross features, T trees, N nodes of a tr
 
 from __future__ import annotations
 
+import os
 import struct
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,9 +191,14 @@ def score(forest: CpuForest, inputs: Inputs, outputs: dict[str, NDArray[np.gener
         for job in jobs:
             job()
         return
-    with ThreadPoolExecutor(threads) as pool:
-        for future in [pool.submit(job) for job in jobs]:
-            future.result()
+    for future in [_pool(threads, os.getpid()).submit(job) for job in jobs]:
+        future.result()
+
+
+@cache
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads that stay, with their scratch, as small batches cannot wait for new ones; a forked child gets its own."""
+    return ThreadPoolExecutor(threads, thread_name_prefix=f"bitslice-{process}")
 
 
 def _job(
@@ -224,8 +232,20 @@ def _tail_job(
     return run
 
 
+_kept = threading.local()
+
+
 def _scratch(forest: CpuForest) -> dict[str, Bytes]:
-    """Working memory of one thread by argument name."""
+    """Working memory of this thread by argument name, kept as long as the forest."""
+    if not hasattr(_kept, "by_forest"):
+        _kept.by_forest = WeakKeyDictionary()
+    by_forest: WeakKeyDictionary[CpuForest, dict[str, Bytes]] = _kept.by_forest
+    if forest not in by_forest:
+        by_forest[forest] = _new_scratch(forest)
+    return by_forest[forest]
+
+
+def _new_scratch(forest: CpuForest) -> dict[str, Bytes]:
     shape, isa, slots = forest.shape, forest.shape.isa, forest.groups * forest.shape.isa.lanes
     vectors = forest.groups * VECTORS
     sizes = {

@@ -116,17 +116,14 @@ def _leaves(k: _Kernel, first: Word) -> tuple[Word, Word]:
 def _finish(k: _Kernel, block: Word) -> None:
     e, users = k.e, block * 64
     numbers = (e.b.bitcast(k.scale.value, F64), e.b.bitcast(k.bias.value, F64))
-    base = (
-        e.b.select(e.b.icmp_unsigned("!=", k.base.value, I64(0)), (k.base + users * 4).value, I64(0)),
-        k.base_stride,
-    )
-    emit_margins(e, k.sums, k.slot_margins, k.slots, numbers, (Word(e, base[0]), base[1]))
+    base = (e.moved(k.base, users * 4), k.base_stride)
+    emit_margins(e, k.sums, k.slot_margins, k.slots, numbers, base)
     with e.when(k.margins):
         emit_by_user(e, k.slot_margins, k.slots, F32, 4, k.margins + users * k.slots * 4)
     with e.when(k.probabilities):
         emit_probabilities(e, k.slot_margins, k.slots, k.sums)
         emit_by_user(e, k.sums, k.slots, I16, 2, k.probabilities + users * k.slots * 2)
     with e.when(k.slot):
-        allowed = e.b.select(e.b.icmp_unsigned("!=", k.allowed.value, I64(0)), (k.allowed + users).value, I64(0))
+        allowed = (e.moved(k.allowed, users), k.allowed_stride)
         out = (k.slot + users, k.margin + users * 4, k.runner_up + users)
-        emit_best(e, k.slot_margins, k.slots, (Word(e, allowed), k.allowed_stride), out, k.state)
+        emit_best(e, k.slot_margins, k.slots, allowed, out, k.state)

@@ -45,11 +45,13 @@ class Compiled:
     cached: bool
 
 
+@cache
 def host_features() -> dict[str, bool]:
     """LLVM's names of processor features -> present."""
     return dict(llvm.get_host_cpu_features())
 
 
+@cache
 def host_target() -> Target:
     return Target(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
 

@@ -4,6 +4,7 @@ Shapes: T trees, N nodes of all trees together, F features in the order user, sl
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class Forest:
     def slots(self) -> int:
         return int(self.slot_values_SG.shape[0])
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """Edges on the longest path from a root to a leaf."""
         level, depth = self.root_T, 0
@@ -45,7 +46,7 @@ class Forest:
                 return depth
             level, depth = np.concatenate([self.left_N[inner], self.right_N[inner]]), depth + 1
 
-    @property
+    @cached_property
     def leaf_range(self) -> float:
         """Largest minus smallest leaf value: the scale of the kernels' tolerance."""
         leaves = self.leaf_N[self.left_N < 0]

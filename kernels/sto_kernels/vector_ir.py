@@ -125,6 +125,11 @@ class Emitter:
         self.b.branch(head)
         self.b.position_at_end(done)
 
+    def moved(self, address: Word, by: Word) -> Word:
+        """address + by; 0, which stands for an input that is not there, stays 0."""
+        is_there = self.b.icmp_unsigned("!=", address.value, ir.Constant(I64, 0))
+        return Word(self, self.b.select(is_there, (address + by).value, ir.Constant(I64, 0)))
+
     @contextmanager
     def when(self, address: Word) -> Iterator[None]:
         """if address != 0: an output that was asked for, an input that is there."""
