@@ -59,6 +59,7 @@ _ALL = (
     Case("t150_d6_c4_s24", 150, 6, grown=500),
     Case("t500_d4_c4_s24", 500, 4),
     Case("t500_d8_c4_s24", 500, 8),
+    Case("t100_d10_c4_s24", 100, 10, users=50_000),
     Case("t500_d6_c0_s24", 500, 6, cross=0, tier="default"),
     Case("t500_d6_c8_s24", 500, 6, cross=8),
     Case("t500_d6_c4_s48", 500, 6, slots=48, users=100_000),

@@ -15,6 +15,7 @@ takes several look-ups: the true bound is lower still.
 
 from sto_bench.cases import Case
 from sto_bench.clock import measured_mhz
+from sto_kernels.pieces import MAX_DEPTH
 
 SLOTS, USERS = 8, 64
 VECTORS, LEAF_OPS, DIGITS, BATCH, TOGETHER = 8, 9, 3, 8, 2
@@ -48,5 +49,7 @@ def port_limit_users_per_s(case: Case, cpu: str, mhz: float, threads: int) -> fl
 
 
 def limit_of(case: Case, impl: str, cpu: str, threads: int) -> float | None:
-    """The bound, for the implementations that it speaks of."""
-    return port_limit_users_per_s(case, cpu, measured_mhz(), threads) if impl in LIMITED else None
+    """The bound, for the implementations and depths that it speaks of: deeper trees are scored in pieces."""
+    if impl not in LIMITED or case.depth > MAX_DEPTH:
+        return None
+    return port_limit_users_per_s(case, cpu, measured_mhz(), threads)

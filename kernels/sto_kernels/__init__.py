@@ -1,1 +1,1 @@
-"""Kernels that score, hash and spread: numpy and torch in, numpy and torch out; no I/O, no configuration."""
+"""Kernels that score, hash and spread: arrays in, arrays out; no configuration, no I/O but a cache of compiled code."""

@@ -109,14 +109,16 @@ def prepare(sliced: SlicedForest, isa: Isa) -> CpuForest:
     user, cross = list_records(sliced.user), list_records(sliced.cross)
     slot_rows = np.zeros((len(sliced.slot_RS), groups * isa.lanes), np.uint64)
     slot_rows[:, : sliced.slots] = np.where(sliced.slot_RS, np.uint64(2**64 - 1), np.uint64(0))
-    arrays = {"program": program, "leaves": leaves}
-    numbers = {"slots": sliced.slots, "groups": groups, "trees": len(leaves)}
+    ways = _offsets(sliced, isa, groups, sliced.way_DW.astype(np.int64) >> 1) + (sliced.way_DW & 1)[:, None, :]
+    arrays = {"program": program, "leaves": leaves, "way_offsets": np.ascontiguousarray(ways.astype("<u4"))}
+    numbers = {"slots": sliced.slots, "groups": groups, "trees": len(leaves), "ways": len(ways)}
     for kind, (records, ends, pivots) in {"user": user, "cross": cross}.items():
         arrays |= {f"{kind}_records": records, f"{kind}_pivots": pivots}
         numbers |= {f"{kind}_end_{n}": end for n, end in enumerate(ends)}
     numbers |= {name: array.ctypes.data for name, array in arrays.items()}
     numbers |= {"scale": _double_bits(sliced.scale), "bias": _double_bits(sliced.bias)}
-    row_bytes = isa.bytes * (_first_slot_row(sliced) + groups * (len(sliced.slot_RS) + sliced.cross.rows + OVERSHOOT))
+    by_slot = len(sliced.slot_RS) + sliced.cross.rows + len(ways) + OVERSHOOT
+    row_bytes = isa.bytes * (_first_slot_row(sliced) + groups * by_slot)
     return CpuForest(sliced, shape, numbers, row_bytes, slot_rows.view(np.uint8).reshape(-1), tuple(arrays.values()))
 
 
@@ -126,14 +128,19 @@ def _first_slot_row(sliced: SlicedForest) -> int:
 
 def _program(sliced: SlicedForest, isa: Isa, groups: int) -> NDArray[np.uint32]:
     """Byte offset of each node's row [T, groups, N + 1]; trees are filled up to whole batches with bare leaves."""
-    row_TN = np.zeros((-(-sliced.trees // BATCH) * BATCH, sliced.row_TN.shape[1]), np.int64)
-    row_TN[: sliced.trees] = sliced.row_TN
+    row_TN = np.zeros((-(-sliced.trees // BATCH) * BATCH, sliced.row_TN.shape[1] + 1), np.int64)
+    row_TN[: sliced.trees, :-1] = sliced.row_TN
+    return _offsets(sliced, isa, groups, row_TN).astype("<u4")
+
+
+def _offsets(sliced: SlicedForest, isa: Isa, groups: int, row_RK: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bytes from the table to rows [R, K], for each register of slots -> [R, groups, K]; a user row serves them all."""
     user_rows = sliced.user.rows
-    by_slot = _first_slot_row(sliced) + (row_TN - user_rows)[:, None, :] * groups + np.arange(groups)[None, :, None]
-    offset = np.where(row_TN[:, None, :] < user_rows, row_TN[:, None, :], by_slot) * isa.bytes
-    if offset.max() >= 2**32:
+    by_slot = _first_slot_row(sliced) + (row_RK - user_rows)[:, None, :] * groups + np.arange(groups)[None, :, None]
+    offset = np.where(row_RK[:, None, :] < user_rows, row_RK[:, None, :], by_slot) * isa.bytes
+    if offset.max(initial=0) >= 2**32:
         raise ValueError(f"the tests of a forest must fit 4 GiB a block; found {int(offset.max())} bytes")
-    return np.pad(offset, ((0, 0), (0, 0), (0, 1))).astype("<u4")
+    return offset
 
 
 def _leaf_tables(sliced: SlicedForest, shape: Shape) -> NDArray[np.generic]:
@@ -261,6 +268,7 @@ def _new_scratch(forest: CpuForest) -> dict[str, Bytes]:
     user_bytes = _first_slot_row(forest.sliced) * isa.bytes
     arrays["table"][user_bytes : user_bytes + len(forest.slot_rows)] = forest.slot_rows
     arrays["cross_rows"] = arrays["table"][user_bytes + len(forest.slot_rows) :]
+    arrays["way_rows"] = arrays["cross_rows"][forest.sliced.cross.rows * forest.groups * isa.bytes :]
     return arrays
 
 

@@ -90,6 +90,8 @@ class GpuForest:
 
 def prepare(sliced: SlicedForest, device: torch.device, words: int | None = None) -> GpuForest:
     """Put a forest on a device. `words` x 64 users are scored at a time; by default what suits the device's cache."""
+    if len(sliced.way_DW):
+        raise ValueError(f"the GPU kernel takes trees of depth 1..8; found deeper ones, in {len(sliced.way_DW)} pieces")
     width = 1 << (sliced.slots - 1).bit_length()
     groups = -(-sliced.user.rows // width)
     words = words or _batch_words(8 * width * (groups + sliced.cross.rows), device)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from sto_kernels.bitslice_finish import emit_best, emit_by_user, emit_margins, emit_probabilities
-from sto_kernels.bitslice_masks import LEVELS, Lists, emit_cross_rows, emit_user_rows
+from sto_kernels.bitslice_masks import LEVELS, Lists, emit_cross_rows, emit_user_rows, emit_way_rows
 from sto_kernels.bitslice_trees import BATCH, VECTORS, Shape, emit_codes, emit_digits, emit_flush, emit_leaves
 from sto_kernels.vector_ir import F32, F64, I16, I64, POINTER, Emitter, Word, vec
 
@@ -22,7 +22,7 @@ ARGUMENTS = (
     "slots groups trees",  # groups: registers that hold all slots; trees: a multiple of 8
     *(f"{kind}_records {kind}_pivots" for kind in ("user", "cross")),
     *(f"{kind}_end_{n}" for kind in ("user", "cross") for n in range(len(LEVELS))),
-    "cross_rows",
+    "cross_rows ways way_offsets way_rows",
     "program leaves scale bias",
     "table bins codes digit_sums sums slot_margins state",  # scratch of one thread
 )
@@ -69,6 +69,7 @@ def _rows(k: _Kernel, block: Word) -> None:
     emit_user_rows(k.e, isa, user_lists, (k.user + at, k.user_stride), k.table)
     cross = (k.cross + at, k.cross_stride)
     emit_cross_rows(k.e, isa, cross_lists, cross, k.cross_rows, k.slots, k.groups, k.bins)
+    emit_way_rows(k.e, isa, (k.ways, k.way_offsets), k.table, k.way_rows, k.groups)
 
 
 def _trees(k: _Kernel) -> None:

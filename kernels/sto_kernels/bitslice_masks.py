@@ -20,11 +20,13 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from sto_kernels.isa import USERS, Isa
+from sto_kernels.pieces import PIECE
 from sto_kernels.sliced import CutLists
 from sto_kernels.vector_ir import F32, I8, I32, I64, Emitter, Word, vec
 
 LEVELS = (4, 5, 6, 7, 8)  # of the searches that are compiled: for up to 15, 31, 63, 127 and 255 cuts
 RECORD = 5  # int32 of a list: feature, bin of a missing value, first row, rows, first pivot
+WAY = PIECE + 1  # tests on a way
 OVERSHOOT = 7  # rows past the end of a list that are written as well; the next list writes over them
 PIVOT_PADDING = 16  # floats that the widest load of a level may read past a tree of pivots
 
@@ -106,6 +108,24 @@ def emit_cross_rows(
             rows = _transpose_words(e, [isa.eight_rows(e, bins, k) for bins in by_slot])
             for j, row in enumerate(rows):
                 e.store(row, table + (first + k + j) * row_bytes + group * isa.bytes, isa.bytes)
+
+
+def emit_way_rows(e: Emitter, isa: Isa, ways: tuple[Word, Word], table: Word, rows: Word, groups: Word) -> None:
+    """Rows "gets here" of the pieces of deep trees: the conjunction of the tests on the way, some of them negated.
+
+    `ways` are the number of ways and the address of their offsets, uint32 [D, groups, WAY]: bytes from `table`, and 1
+    in the lowest bit where the test must not hold. Ways above come first, so that those below may go on from them.
+    """
+    count, offsets = ways
+    words = vec(I64, isa.lanes)
+    with e.loop(count * groups) as number:
+        here = e.same(words, -1)
+        for step in range(WAY):
+            entry = e.widen(e.load(I32, offsets + number * (4 * WAY) + 4 * step))
+            row = e.load(words, table + (entry & 0xFFFFFFFE), isa.bytes)
+            is_negated = e.splat((e.word(0) - (entry & 1)).value, isa.lanes)
+            here = e.b.and_(here, e.b.xor(row, is_negated))
+        e.store(here, rows + number * isa.bytes, isa.bytes)
 
 
 def _loop(e: Emitter, lists: Lists) -> Iterator[tuple[int, Word]]:

@@ -1,9 +1,9 @@
 """Which implementation scores a forest: asked for by name, or the fastest that this machine and this forest allow.
 
-bitslice           the bit-sliced kernel on the CPU, best code path of the processor; depth 1..8
+bitslice           the bit-sliced kernel on the CPU, best code path of the processor
 bitslice-avx512    one code path of it (also -avx2, -generic)
 bitslice-gpu       the same algorithm and integers in Triton; depth 1..8
-gather             plain torch, every device, any depth; about a hundredth of the speed
+gather             plain torch, every device, any depth; about a thousandth of the speed
 naive              loops in Python, for tests
 """
 
@@ -16,7 +16,7 @@ from functools import cache
 import torch
 
 from sto_kernels.forest import Forest
-from sto_kernels.sliced import MAX_DEPTH
+from sto_kernels.pieces import MAX_DEPTH
 
 PATHS = {"bitslice": "", **{f"bitslice-{name}": name for name in ("avx512", "avx2", "generic", "gpu")}}
 IMPLS = ("auto", *PATHS, "gather", "naive")
@@ -76,9 +76,9 @@ def _obstacle(forest: Forest, device: torch.device, impl: str) -> str | None:
     """Why an implementation cannot run, None if it can."""
     if not impl.startswith("bitslice"):
         return None
-    if forest.depth > MAX_DEPTH:
-        return f"the bit-sliced kernel scores trees of depth 1..{MAX_DEPTH}; found depth {forest.depth}"
     if impl == "bitslice-gpu":
+        if forest.depth > MAX_DEPTH:
+            return f"the GPU kernel scores trees of depth 1..{MAX_DEPTH}; found depth {forest.depth}"
         from sto_kernels import bitslice_gpu
 
         return bitslice_gpu.unavailable_reason()
@@ -101,7 +101,7 @@ def _cpu_obstacle(path: str) -> str | None:
 
 @cache
 def _announce(choice: Choice) -> None:
-    """Say once a process what was picked; a fallback is a warning, it costs a hundredfold."""
+    """Say once a process what was picked; a fallback is a warning, it costs a thousandfold."""
     slow = choice.impl == "gather"
     told = "scoring with the slow fallback gather: %s" if slow else "scoring with %s: %s"
     _log.log(

@@ -55,6 +55,10 @@ class Forest:
 
 def check_forest(forest: Forest) -> None:
     """ValueError where the arrays are not a forest: children out of range, shared or cyclic nodes, infinities."""
+    if not len(forest.root_T) or not len(forest.slot_values_SG):
+        raise ValueError(
+            f"a forest must have trees and slots; found {len(forest.root_T)}, {len(forest.slot_values_SG)}"
+        )
     nodes, left_N, right_N = len(forest.feature_N), forest.left_N, forest.right_N
     inner_N = left_N >= 0
     if not np.array_equal(inner_N, right_N >= 0):

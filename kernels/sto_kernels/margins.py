@@ -97,6 +97,8 @@ def best_slots(
     """
     x = _checked(forest, user_FU, cross_CSU, base_SU)
     choice = choose_impl(forest, x.user.device, impl)
+    if forest.slots > NO_SLOT:
+        raise ValueError(f"best_slots numbers slots with 8 bits, at most {NO_SLOT} of them; found {forest.slots}")
     shape = (int(x.user.shape[1]), forest.slots)
     allowed = None if allowed_US is None else torch.as_tensor(allowed_US, device=x.user.device)
     if allowed is not None and (allowed.dtype != torch.bool or allowed.shape != shape):

@@ -49,6 +49,8 @@ def sliced_sums(
         holds = [*_tests(sliced.user, user_FU[:, user]), *sliced.slot_RS[:, slot]]
         if cross_CSU is not None:
             holds += _tests(sliced.cross, cross_CSU[:, slot, user])
+        for way in sliced.way_DW.tolist():
+            holds.append(all(holds[step // 2] != bool(step % 2) for step in way))
         for rows, leaves in zip(sliced.row_TN, sliced.leaf_TN, strict=True):
             node, code = 0, 0
             for depth in range(sliced.depth):

@@ -23,7 +23,7 @@ from sto_kernels.sliced import CutLists, SlicedForest
 
 _LISTS = ("feature_L", "missing_right_L", "first_L", "cut_R")
 _NUMBERS = ("digit_bits", "digits", "n_user", "n_cross", "scale", "bias")  # the first four are whole
-_LEAF = 10  # position of leaf_TN; what is prepared from a forest lives as long as this tensor
+_LEAF = 11  # position of leaf_TN; what is prepared from a forest lives as long as this tensor
 
 GPU = "gpu"
 
@@ -33,7 +33,7 @@ _prepared: MutableMapping[Tensor, dict[str, Any]] = WeakIdKeyDictionary()
 def forest_tensors(sliced: SlicedForest, device: torch.device | str = "cpu") -> list[Tensor]:
     """A sliced forest as the operators take it."""
     lists = [getattr(group, name) for group in (sliced.user, sliced.cross) for name in _LISTS]
-    arrays = [*lists, sliced.slot_RS, sliced.row_TN, sliced.leaf_TN]
+    arrays = [*lists, sliced.slot_RS, sliced.way_DW, sliced.row_TN, sliced.leaf_TN]
     numbers = torch.tensor([float(getattr(sliced, name)) for name in _NUMBERS], dtype=torch.float64)
     return [*(torch.from_numpy(np.array(array)).to(device) for array in arrays), numbers]
 
@@ -42,7 +42,7 @@ def _sliced(forest: Sequence[Tensor]) -> SlicedForest:
     arrays = [tensor.cpu().numpy() for tensor in forest]
     user, cross, numbers = CutLists(*arrays[:4]), CutLists(*arrays[4:8]), arrays[-1].tolist()
     whole, (scale, bias) = [int(number) for number in numbers[:4]], numbers[4:]
-    return SlicedForest(user, cross, arrays[8], arrays[9], arrays[10], scale, bias, *whole)
+    return SlicedForest(user, cross, arrays[8], arrays[9], arrays[10], arrays[11], scale, bias, *whole)
 
 
 def _prepare_cpu(forest: Sequence[Tensor], path: str) -> bitslice_cpu.CpuForest:

@@ -3,7 +3,8 @@
     1. every tree is padded to a perfect tree of one depth D; a leaf above depth D is repeated under a test that no
        longer matters
     2. the tests of all trees are listed once each, as *rows*: first the user rows, then the slot rows, then the cross
-       rows. A test is (feature, cut, side of a missing value); it holds, "go right", where x >= cut
+       rows. A test is (feature, cut, side of a missing value); it holds, "go right", where x >= cut. Last come the rows
+       of the ways to the pieces of trees that were cut because they were too deep (pieces.py)
     3. user and cross rows stand in *cut lists*: up to 255 ascending cuts of one feature and one missing side. The bin
        of x in a list is the number of its cuts <= x, so that row k of the list holds exactly where bin > k. A missing x
        has bin 0 (left everywhere) or 255 (right everywhere)
@@ -13,10 +14,9 @@
 
 Leaf codes: bit d of a code says where the path went at depth d (1 = right).
 
-Shapes: T trees, N = 2^D - 1 inner nodes in level order, L cut lists, R rows, S slots.
+Shapes: T trees, N = 2^D - 1 inner nodes in level order, L cut lists, R rows, D ways of W tests, S slots.
 """
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sto_kernels.forest import Forest
+from sto_kernels.pieces import Pieces, cut_into_pieces
 
-MAX_DEPTH = 8
 LIST_CUTS = 255
 # (bits of a digit, digits of a leaf): as few as keep six standard deviations of a sum's rounding below half of the
 # kernels' tolerance of 2e-5 x max(1, leaf range); the other half is for XGBoost's own float32 sums.
@@ -35,10 +35,6 @@ GOLDEN = (5**0.5 - 1) / 2
 
 I32 = NDArray[np.int32]
 F32 = NDArray[np.float32]
-
-
-class TooDeep(ValueError):
-    """A forest deeper than the bit-sliced kernels go; the gather kernel scores it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +53,12 @@ class CutLists:
 
 @dataclass(frozen=True, eq=False)
 class SlicedForest:
-    """See the top of this file; `numbers` and `row_TN` count rows as user, slot, cross."""
+    """See the top of this file. `row_TN` and `way_DW` (pieces.py) count rows as user, slot, cross, way."""
 
     user: CutLists
     cross: CutLists
     slot_RS: NDArray[np.bool_]
+    way_DW: I32
     row_TN: I32
     leaf_TN: NDArray[np.int32]
     scale: float
@@ -85,24 +82,32 @@ class SlicedForest:
 
 
 def slice_forest(forest: Forest) -> SlicedForest:
-    """Lay a forest out for the bit-sliced kernels. Raises TooDeep above depth 8."""
-    depth = max(1, forest.depth)
-    if depth > MAX_DEPTH:
-        raise TooDeep(f"the bit-sliced kernel scores trees of depth 1..{MAX_DEPTH}; found depth {depth}")
-    node_TN, leaf_node_TN = _perfect(forest, depth)
+    """Lay a forest out for the bit-sliced kernels."""
     row_N, user, slot_RS, cross = _rows(forest)
-    leaf_TN, scale, bias, (bits, digits) = _fixed_point(forest, leaf_node_TN)
+    pieces = cut_into_pieces(forest, row_N, user.rows + len(slot_RS) + cross.rows)
+    node_TN, leaf_node_TN = _perfect(pieces)
+    quanta_TN, scale, bias, (bits, digits) = _fixed_point(pieces.leaf_N[leaf_node_TN], forest.leaf_range)
     return SlicedForest(
-        user, cross, slot_RS, row_N[node_TN], leaf_TN, scale, bias, bits, digits, forest.n_user, forest.n_cross
+        user=user,
+        cross=cross,
+        slot_RS=slot_RS,
+        way_DW=pieces.way_DW,
+        row_TN=pieces.row_N[node_TN],
+        leaf_TN=quanta_TN,
+        scale=scale,
+        bias=bias + forest.base_margin,
+        digit_bits=bits,
+        digits=digits,
+        n_user=forest.n_user,
+        n_cross=forest.n_cross,
     )
 
 
-def _perfect(forest: Forest, depth: int) -> tuple[I32, I32]:
+def _perfect(pieces: Pieces) -> tuple[I32, I32]:
     """Node number at each place of the perfect trees [T, N], and of each leaf code [T, 2^D]; leaves stay put."""
-    own = np.arange(len(forest.left_N), dtype=np.int32)
-    inner = forest.left_N >= 0
-    left, right = np.where(inner, forest.left_N, own), np.where(inner, forest.right_N, own)
-    level = forest.root_T[:, None].astype(np.int32)
+    own, inner, depth = np.arange(len(pieces.left_N), dtype=np.int32), pieces.left_N >= 0, max(1, pieces.depth)
+    left, right = np.where(inner, pieces.left_N, own), np.where(inner, pieces.right_N, own)
+    level = pieces.root_T[:, None]
     levels = []
     for _ in range(depth):
         levels.append(level)
@@ -157,25 +162,24 @@ def _cut_lists(feature: I32, cut: F32, goes_right: NDArray[np.bool_]) -> tuple[C
     return lists, row_of[test_of.reshape(-1)]
 
 
-def _fixed_point(forest: Forest, leaf_node_TN: I32) -> tuple[I32, float, float, tuple[int, int]]:
-    """Leaf values as integers from their tree's smallest leaf on, with scale and bias.
+def _fixed_point(
+    leaf_TN: NDArray[np.float64], leaf_range: float
+) -> tuple[NDArray[np.int32], float, float, tuple[int, int]]:
+    """Leaf values as integers >= 0, with scale and bias, and the digits that they need.
 
     Rounded down after adding an offset that differs by tree (multiples of the golden ratio, mod 1). Plain rounding
     would err alike in trees that share leaf values, as those of random forests do, and such errors add up; with the
-    offsets the error of a leaf with fraction f has mean 0 and variance f (1 - f) over the trees.
+    offsets the error of a leaf with fraction f has mean 0 and variance f (1 - f) over the trees, and 0 stays 0.
     """
-    leaf_TN = forest.leaf_N[leaf_node_TN].astype(np.float64)
-    least_T = leaf_TN.min(axis=1)
-    above_TN = leaf_TN - least_T[:, None]
-    widest = float(above_TN.max(initial=0.0)) or 1.0
-    allowed = ROUNDING * max(1.0, forest.leaf_range)
+    widest = float((leaf_TN.max(axis=1) - leaf_TN.min(axis=1)).max(initial=0.0)) or 1.0
     for bits, digits in DIGITS:
         scale = widest / ((1 << bits * digits) - 2)
-        exact_TN = above_TN / scale
+        exact_TN = leaf_TN / scale
         part_TN = exact_TN - np.floor(exact_TN)
         variance = float(np.sum(np.mean(part_TN * (1 - part_TN), axis=1)))
-        if DEVIATIONS * scale * variance**0.5 <= allowed:
+        if DEVIATIONS * scale * variance**0.5 <= ROUNDING * max(1.0, leaf_range):
             break
     offset_T = np.arange(1, len(leaf_TN) + 1) * GOLDEN % 1.0
-    quanta_TN = np.floor(exact_TN + offset_T[:, None]).astype(np.int32)
-    return quanta_TN, scale, math.fsum(least_T) + forest.base_margin, (bits, digits)
+    quanta_TN = np.floor(exact_TN + offset_T[:, None]).astype(np.int64)
+    least_T = quanta_TN.min(axis=1)
+    return (quanta_TN - least_T[:, None]).astype(np.int32), scale, int(least_T.sum()) * scale, (bits, digits)

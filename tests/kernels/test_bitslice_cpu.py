@@ -52,6 +52,11 @@ def test_every_depth_scores_like_the_twin(impl: str, depth: int) -> None:
     agrees(random_forest(depth, trees=11, depth=depth), impl, users=70)
 
 
+@pytest.mark.parametrize("depth", [9, 10, 15])
+def test_deep_trees_score_like_the_twin(impl: str, depth: int) -> None:
+    agrees(random_forest(depth, trees=3, depth=depth), impl, users=70)
+
+
 @pytest.mark.parametrize("slots", [1, 2, 7, 25, 48, 168])
 def test_every_number_of_slots(impl: str, slots: int) -> None:
     found = agrees(random_forest(slots, trees=9, depth=4, slots=slots), impl, users=65)

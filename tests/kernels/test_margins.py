@@ -1,5 +1,7 @@
 """XGBoost itself is the truth; the naive twin agrees with it, the fast kernel agrees with both."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from forests import tolerance
+from forests import random_forest, random_inputs, tolerance
 from sto_kernels import naive
 from sto_kernels.forest import Forest
 from sto_kernels.margins import ImplUnavailable, best_slots, choose_impl, slot_margins
@@ -61,7 +63,7 @@ def impl(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("depth", range(1, 9))
+@pytest.mark.parametrize("depth", [*range(1, 9), 10])
 def test_margins_are_those_of_xgboost(impl: str, depth: int) -> None:
     booster, forest = train(depth=depth)
     user, cross = draw(9)
@@ -71,8 +73,15 @@ def test_margins_are_those_of_xgboost(impl: str, depth: int) -> None:
     assert not forest.default_left_N[forest.left_N >= 0].all()
 
 
-@pytest.mark.parametrize("params", [{"num_parallel_tree": 3, "subsample": 0.5}, {"objective": "reg:squarederror"}])
-def test_other_boosters_of_plain_trees_score_alike(impl: str, params: dict[str, object]) -> None:
+OTHERS = [
+    {"num_parallel_tree": 3, "subsample": 0.5},
+    {"objective": "reg:squarederror"},
+    {"depth": 0, "grow_policy": "lossguide", "max_leaves": 60, "min_child_weight": 0},
+]
+
+
+@pytest.mark.parametrize("params", OTHERS)
+def test_other_boosters_of_plain_trees_score_alike(impl: str, params: dict[str, Any]) -> None:
     booster, forest = train(trees=4, **params)
     user, cross = draw(3)
     np.testing.assert_allclose(
@@ -197,3 +206,11 @@ def test_ties_go_to_the_earlier_slot() -> None:
 def test_wrong_inputs_are_named(user: np.ndarray, cross: np.ndarray | None, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         slot_margins(FOREST, user, cross)
+
+
+def test_slots_beyond_a_byte_have_margins_but_no_best() -> None:
+    forest = random_forest(1, trees=2, depth=2, slots=256)
+    inputs = random_inputs(forest, 3, 1)
+    assert slot_margins(forest, *inputs).shape == (3, 256)
+    with pytest.raises(ValueError, match="at most 255 of them; found 256"):
+        best_slots(forest, *inputs)

@@ -1,10 +1,14 @@
 """The layout that the bit-sliced kernels share: rows, cut lists, leaf codes and fixed-point leaves."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from forests import random_forest, random_inputs, tolerance
+from sto_kernels import naive
 from sto_kernels.forest import Forest, check_forest
-from sto_kernels.sliced import LIST_CUTS, SlicedForest, TooDeep, slice_forest
+from sto_kernels.sliced import LIST_CUTS, SlicedForest, slice_forest
 
 
 def stump(feature: int, cut: float, default_left: bool, leaves: tuple[float, float]) -> tuple[list[object], ...]:
@@ -123,26 +127,31 @@ def test_more_digits_are_taken_where_few_would_not_do() -> None:
     assert many.leaf_TN.min() >= 0
 
 
-def test_deep_trees_are_refused() -> None:
-    depth = 9
-    inner = np.arange(2 * depth + 1) % 2 == 0
-    inner[-1] = False
-    left = np.where(inner, np.arange(2 * depth + 1) + 1, -1).astype(np.int32)
+@pytest.mark.parametrize(("depth", "grow"), [(8, 1.0), (9, 1.0), (10, 0.9), (14, 0.75)])
+def test_deep_trees_are_cut_into_pieces_that_add_up_to_them(depth: int, grow: float) -> None:
+    forest = random_forest(depth, trees=4, depth=depth, grow=grow, slots=3)
+    sliced = slice_forest(forest)
+    assert sliced.trees == 4 + len(sliced.way_DW)
+    assert (len(sliced.way_DW) == 0) == (forest.depth <= 8)
+    assert sliced.depth <= 8
+    user, cross = random_inputs(forest, 12, depth)
+    sums = naive.sliced_sums(sliced, user, cross)
+    found = sums * sliced.scale + sliced.bias
+    np.testing.assert_allclose(found, naive.slot_margins(forest, user, cross), rtol=0, atol=tolerance(forest))
+
+
+def test_pieces_that_a_user_does_not_reach_add_nothing() -> None:
+    """A zero leaf must stay zero to the last bit, or a tree in a thousand pieces would err a thousand times."""
+    forest = random_forest(3, trees=1, depth=12, grow=1.0, slots=1)
+    sliced = slice_forest(forest)
+    assert sliced.trees > 500
+    user, cross = random_inputs(forest, 12, 3)
+    found = naive.sliced_sums(sliced, user, cross) * sliced.scale + sliced.bias
+    np.testing.assert_allclose(found, naive.slot_margins(forest, user, cross), rtol=0, atol=2.5 * sliced.scale)
+
+
+@pytest.mark.parametrize("nothing", ["root_T", "slot_values_SG"])
+def test_a_forest_without_trees_or_slots_is_none(nothing: str) -> None:
     forest = forest_of([stump(0, 0.0, True, (1, 2))])
-    deep = Forest(
-        root_T=np.zeros(1, np.int32),
-        feature_N=np.where(inner, 0, -1).astype(np.int32),
-        cut_N=np.where(inner, 0.5, np.nan).astype(np.float32),
-        left_N=left,
-        right_N=np.where(inner, left + 1, -1).astype(np.int32),
-        default_left_N=np.zeros(2 * depth + 1, bool),
-        leaf_N=np.where(inner, np.nan, 1).astype(np.float32),
-        n_user=1,
-        n_slot=0,
-        n_cross=0,
-        slot_values_SG=forest.slot_values_SG,
-        base_margin=0.0,
-    )
-    check_forest(deep)
-    with pytest.raises(TooDeep, match=r"1\.\.8; found depth 9"):
-        slice_forest(deep)
+    with pytest.raises(ValueError, match="must have trees and slots"):
+        check_forest(replace(forest, **{nothing: getattr(forest, nothing)[:0]}))
