@@ -185,6 +185,7 @@ class Inputs:
 
 def score(forest: CpuForest, inputs: Inputs, outputs: dict[str, NDArray[np.generic]], threads: int) -> None:
     """Fill the outputs (arrays by argument name, users first) for all users; the same bytes for any `threads`."""
+    _check(forest.sliced, inputs)
     users = int(inputs.user_FU.shape[1])
     whole = users // BLOCK * BLOCK
     jobs: list[Callable[[], None]] = []
@@ -200,6 +201,24 @@ def score(forest: CpuForest, inputs: Inputs, outputs: dict[str, NDArray[np.gener
         return
     for future in [_pool(threads, os.getpid()).submit(job) for job in jobs]:
         future.result()
+
+
+def _check(sliced: SlicedForest, inputs: Inputs) -> None:
+    """ValueError for arrays that the kernel would read past the end of; it only knows addresses."""
+    users = inputs.user_FU.shape[1]
+    expected = {
+        "user": (inputs.user_FU, sliced.n_user, np.float32),
+        "cross": (inputs.cross_RU, sliced.n_cross * sliced.slots, np.float32),
+        "base": (inputs.base_SU, sliced.slots, np.float32),
+        "allowed": (inputs.allowed_SU, sliced.slots, np.uint8),
+    }
+    for name, (array, rows, dtype) in expected.items():
+        if array is None and (name != "cross" or not sliced.n_cross):
+            continue
+        is_apart = array is not None and users > 1 and array.strides[1] != array.itemsize
+        if array is None or array.shape != (rows, users) or array.dtype != dtype or is_apart:
+            found = None if array is None else (array.shape, array.dtype)
+            raise ValueError(f"{name} must be [{rows}, {users}] of {np.dtype(dtype)}, users contiguous; found {found}")
 
 
 @cache

@@ -39,18 +39,21 @@ class Forest:
     @cached_property
     def depth(self) -> int:
         """Edges on the longest path from a root to a leaf."""
-        level, depth = self.root_T, 0
-        while True:
-            inner = level[self.left_N[level] >= 0]
-            if not inner.size:
-                return depth
-            level, depth = np.concatenate([self.left_N[inner], self.right_N[inner]]), depth + 1
+        return tree_depth(self.root_T, self.left_N, self.right_N)
 
     @cached_property
     def leaf_range(self) -> float:
         """Largest minus smallest leaf value: the scale of the kernels' tolerance."""
         leaves = self.leaf_N[self.left_N < 0]
         return float(leaves.max() - leaves.min()) if leaves.size else 0.0
+
+
+def tree_depth(root_T: NDArray[np.int32], left_N: NDArray[np.int32], right_N: NDArray[np.int32]) -> int:
+    """Edges on the longest path from any root to a leaf, which is a node with left child -1."""
+    level, depth = root_T, 0
+    while (inner := level[left_N[level] >= 0]).size:
+        level, depth = np.concatenate([left_N[inner], right_N[inner]]), depth + 1
+    return depth
 
 
 def check_forest(forest: Forest) -> None:

@@ -4,7 +4,7 @@
 
 `forest` is `forest_tensors(sliced)`. For CPU tensors `path` is a code path of isa.py, "" for the best of this
 processor, or "gpu": the GPU scores what lies in the CPU's memory. Registered for CPU and CUDA and, for shapes alone, as
-fake; shapes and types are the caller's to check (margins.py).
+fake. margins.py checks inputs with better words; here only what would read another's memory is refused.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _score_cpu(
         """[rows, U] with users contiguous; a copy only where the caller's layout is another."""
         if tensor is None:
             return None
-        rows = tensor.flatten(0, -2)
+        rows = tensor.detach().flatten(0, -2)
         return (rows if rows.stride(-1) == 1 else rows.contiguous()).numpy()
 
     user, cross, base, allowed = inputs

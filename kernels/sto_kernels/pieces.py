@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sto_kernels.forest import Forest
+from sto_kernels.forest import Forest, tree_depth
 
 MAX_DEPTH = 8  # of a tree that stays whole
 PIECE = 5
@@ -40,10 +40,7 @@ class Pieces:
 
     @property
     def depth(self) -> int:
-        level, depth = self.root_T, 0
-        while (inner := level[self.left_N[level] >= 0]).size:
-            level, depth = np.concatenate([self.left_N[inner], self.right_N[inner]]), depth + 1
-        return depth
+        return tree_depth(self.root_T, self.left_N, self.right_N)
 
 
 def cut_into_pieces(forest: Forest, row_N: I32, rows: int) -> Pieces:

@@ -123,6 +123,8 @@ def test_views_are_scored_like_copies(impl: str) -> None:
     part = slice(10, 210)
     views = slot_margins(forest, user[:, part], cross[:, :, part], impl=impl)
     assert torch.equal(views, slot_margins(forest, user[:, part].clone(), cross[:, :, part].clone(), impl=impl))
+    one = slot_margins(forest, user[:, :1].T.contiguous().T, cross[:, :, :1], impl=impl)
+    assert torch.equal(one, slot_margins(forest, user[:, :1].clone(), cross[:, :, :1].clone(), impl=impl))
     turned = slot_margins(forest, user.T.contiguous().T, cross, impl=impl)
     assert torch.equal(turned, slot_margins(forest, user, cross, impl=impl))
 

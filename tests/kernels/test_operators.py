@@ -62,3 +62,24 @@ def test_a_forest_survives_the_way_through_tensors() -> None:
     for kind in ("user", "cross"):
         for name in operators._LISTS:
             np.testing.assert_array_equal(getattr(getattr(again, kind), name), getattr(getattr(sliced, kind), name))
+
+
+WRONG = {
+    "too few features": (USER[:1], CROSS, BASE),
+    "no cross features": (USER, None, BASE),
+    "fewer slots": (USER, CROSS[:, :5], BASE),
+    "fewer users": (USER, CROSS[:, :, :9], BASE),
+    "another type": (USER, CROSS, BASE.double()),
+    "a base of another shape": (USER, CROSS, BASE[:3]),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_inputs_that_would_be_read_past_their_end_are_refused(what: str) -> None:
+    with pytest.raises(ValueError, match="users contiguous; found"):
+        operators.slot_margins(TENSORS, *WRONG[what], "", 1)
+
+
+def test_inputs_of_a_training_graph_are_only_read() -> None:
+    user = USER.clone().requires_grad_()
+    assert torch.equal(slot_margins(FOREST, user, CROSS), slot_margins(FOREST, USER, CROSS))
