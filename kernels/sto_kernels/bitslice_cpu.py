@@ -215,7 +215,7 @@ def _check(sliced: SlicedForest, inputs: Inputs) -> None:
     for name, (array, rows, dtype) in expected.items():
         if array is None and (name != "cross" or not sliced.n_cross):
             continue
-        is_apart = array is not None and users > 1 and array.strides[1] != array.itemsize
+        is_apart = array is not None and rows > 0 and users > 1 and array.strides[1] != array.itemsize
         if array is None or array.shape != (rows, users) or array.dtype != dtype or is_apart:
             found = None if array is None else (array.shape, array.dtype)
             raise ValueError(f"{name} must be [{rows}, {users}] of {np.dtype(dtype)}, users contiguous; found {found}")
