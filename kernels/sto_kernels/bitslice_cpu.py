@@ -31,29 +31,27 @@ Shapes: U users, S slots, F features, C cross features, T trees, N nodes of a tr
 from __future__ import annotations
 
 import os
-import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sto_kernels.bitslice_ir import FUNCTION, NAMES, build_module
-from sto_kernels.bitslice_masks import OVERSHOOT, list_records
+from sto_kernels.bitslice_layout import Bytes, CpuForest, aligned, first_slot_row, prepare
 from sto_kernels.bitslice_trees import BATCH, VECTORS, Shape
 from sto_kernels.codegen import Compiled, Target, compile_function, host_features, host_target
 from sto_kernels.isa import ISAS, Isa
 from sto_kernels.sliced import SlicedForest
 
+__all__ = ["ISAS", "CpuForest", "Inputs", "IsaUnavailable", "compiled", "find_isa", "prepare", "score", "target_of"]
+
 BLOCK = 64
-Bytes = NDArray[np.uint8]
-Number = TypeVar("Number", bound=np.generic)
 
 
 class IsaUnavailable(ValueError):
@@ -83,77 +81,6 @@ def target_of(isa: Isa) -> Target:
 def compiled(shape: Shape) -> Compiled:
     """The kernel of a shape, ready to call; the first call of a process loads or compiles it."""
     return compile_function(str(build_module(shape)), FUNCTION, target_of(shape.isa))
-
-
-@dataclass(frozen=True, eq=False)
-class CpuForest:
-    """A sliced forest in the byte layout of one code path; `numbers` are the arguments that do not change."""
-
-    sliced: SlicedForest
-    shape: Shape
-    numbers: dict[str, int]
-    row_bytes: int
-    slot_rows: Bytes
-    keep: tuple[NDArray[np.generic], ...]  # the arrays that the addresses in `numbers` point to
-
-    @property
-    def groups(self) -> int:
-        return self.numbers["groups"]
-
-
-def prepare(sliced: SlicedForest, isa: Isa) -> CpuForest:
-    """Lay a forest out for a code path: byte offsets of rows, leaf tables, search trees of the cut lists."""
-    shape = Shape(isa, sliced.depth, sliced.digit_bits, sliced.digits)
-    groups = -(-sliced.slots // isa.lanes)
-    program, leaves = _aligned(_program(sliced, isa, groups)), _aligned(_leaf_tables(sliced, shape))
-    user, cross = list_records(sliced.user), list_records(sliced.cross)
-    slot_rows = np.zeros((len(sliced.slot_RS), groups * isa.lanes), np.uint64)
-    slot_rows[:, : sliced.slots] = np.where(sliced.slot_RS, np.uint64(2**64 - 1), np.uint64(0))
-    ways = _offsets(sliced, isa, groups, sliced.way_DW.astype(np.int64) >> 1) + (sliced.way_DW & 1)[:, None, :]
-    arrays = {"program": program, "leaves": leaves, "way_offsets": np.ascontiguousarray(ways.astype("<u4"))}
-    numbers = {"slots": sliced.slots, "groups": groups, "trees": len(leaves), "ways": len(ways)}
-    for kind, (records, ends, pivots) in {"user": user, "cross": cross}.items():
-        arrays |= {f"{kind}_records": records, f"{kind}_pivots": pivots}
-        numbers |= {f"{kind}_end_{n}": end for n, end in enumerate(ends)}
-    numbers |= {name: array.ctypes.data for name, array in arrays.items()}
-    numbers |= {"scale": _double_bits(sliced.scale), "bias": _double_bits(sliced.bias)}
-    by_slot = len(sliced.slot_RS) + sliced.cross.rows + len(ways) + OVERSHOOT
-    row_bytes = isa.bytes * (_first_slot_row(sliced) + groups * by_slot)
-    return CpuForest(sliced, shape, numbers, row_bytes, slot_rows.view(np.uint8).reshape(-1), tuple(arrays.values()))
-
-
-def _first_slot_row(sliced: SlicedForest) -> int:
-    return sliced.user.rows + OVERSHOOT
-
-
-def _program(sliced: SlicedForest, isa: Isa, groups: int) -> NDArray[np.uint32]:
-    """Byte offset of each node's row [T, groups, N + 1]; trees are filled up to whole batches with bare leaves."""
-    row_TN = np.zeros((-(-sliced.trees // BATCH) * BATCH, sliced.row_TN.shape[1] + 1), np.int64)
-    row_TN[: sliced.trees, :-1] = sliced.row_TN
-    return _offsets(sliced, isa, groups, row_TN).astype("<u4")
-
-
-def _offsets(sliced: SlicedForest, isa: Isa, groups: int, row_RK: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Bytes from the table to rows [R, K], for each register of slots -> [R, groups, K]; a user row serves them all."""
-    user_rows = sliced.user.rows
-    by_slot = _first_slot_row(sliced) + (row_RK - user_rows)[:, None, :] * groups + np.arange(groups)[None, :, None]
-    offset = np.where(row_RK[:, None, :] < user_rows, row_RK[:, None, :], by_slot) * isa.bytes
-    if offset.max(initial=0) >= 2**32:
-        raise ValueError(f"the tests of a forest must fit 4 GiB a block; found {int(offset.max())} bytes")
-    return offset
-
-
-def _leaf_tables(sliced: SlicedForest, shape: Shape) -> NDArray[np.generic]:
-    """Bytes [T, digits, table] of the digits of each leaf, or int32 leaves [T, 2^D] where they are loaded singly."""
-    trees, codes = -(-sliced.trees // BATCH) * BATCH, 1 << shape.depth
-    leaf_TN = np.zeros((trees, codes), np.int32)
-    leaf_TN[: sliced.trees] = sliced.leaf_TN
-    if shape.isa.look_up is None:
-        return leaf_TN
-    tables = np.zeros((trees, shape.digits, max(codes, shape.isa.table_bytes)), np.uint8)
-    for digit in range(shape.digits):
-        tables[:, digit, :codes] = (leaf_TN >> (digit * shape.digit_bits)) & ((1 << shape.digit_bits) - 1)
-    return tables
 
 
 @dataclass(frozen=True)
@@ -283,22 +210,9 @@ def _new_scratch(forest: CpuForest) -> dict[str, Bytes]:
         "slot_margins": slots * BLOCK * 4,
         "state": 4 * 64,
     }
-    arrays: dict[str, Bytes] = {name: _aligned(np.zeros(size, np.uint8)) for name, size in sizes.items()}
-    user_bytes = _first_slot_row(forest.sliced) * isa.bytes
+    arrays: dict[str, Bytes] = {name: aligned(np.zeros(size, np.uint8)) for name, size in sizes.items()}
+    user_bytes = first_slot_row(forest.sliced) * isa.bytes
     arrays["table"][user_bytes : user_bytes + len(forest.slot_rows)] = forest.slot_rows
     arrays["cross_rows"] = arrays["table"][user_bytes + len(forest.slot_rows) :]
     arrays["way_rows"] = arrays["cross_rows"][forest.sliced.cross.rows * forest.groups * isa.bytes :]
     return arrays
-
-
-def _aligned(array: NDArray[Number]) -> NDArray[Number]:
-    """A copy that starts at a cache line."""
-    memory = np.empty(array.nbytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    out = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    out[...] = array
-    return out
-
-
-def _double_bits(number: float) -> int:
-    return int(struct.unpack("<Q", struct.pack("<d", number))[0])

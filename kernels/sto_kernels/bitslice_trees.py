@@ -38,13 +38,9 @@ class Shape:
     digits: int
 
     @property
-    def nodes(self) -> int:
-        return (1 << self.depth) - 1
-
-    @property
     def program_bytes(self) -> int:
-        """Of one tree and register: a little-endian uint32 a node, and one that is not used."""
-        return 4 << self.depth
+        """Of one tree and register: a uint32 a node."""
+        return 4 * ((1 << self.depth) - 1)
 
     @property
     def leaf_bytes(self) -> int:
@@ -62,12 +58,9 @@ class Shape:
 def emit_codes(e: Emitter, shape: Shape, table: Word, program: Word, out: Word) -> None:
     """Leaf codes of one tree and one register of slots: 8 vectors at `out`. `program` holds byte offsets of rows."""
     isa, words = shape.isa, vec(I64, shape.isa.lanes)
-    # Two offsets a load: beside loads of whole registers, those of offsets are what binds (measured on Zen 4).
-    pairs = [Word(e, e.load(I64, program + 4 * node, 8)) for node in range(0, shape.nodes, 2)]
-    offsets = [offset for pair in pairs for offset in (pair & 0xFFFFFFFF, pair >> 32)]
 
     def row(node: int) -> ir.Value:
-        return e.load(words, table + offsets[node], isa.bytes)
+        return e.load(words, table + e.widen(e.load(I32, program + 4 * node, 4)), isa.bytes)
 
     for number, rows in enumerate(_interleave(e, isa, _planes(e, row, 0, shape.depth))):
         e.store(isa.transpose(e, rows), out + number * isa.bytes, isa.bytes)

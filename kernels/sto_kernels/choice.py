@@ -102,8 +102,7 @@ def _cpu_obstacle(path: str) -> str | None:
 @cache
 def _announce(choice: Choice) -> None:
     """Say once a process what was picked; a fallback is a warning, it costs a thousandfold."""
-    slow = choice.impl == "gather"
-    told = "scoring with the slow fallback gather: %s" if slow else "scoring with %s: %s"
-    _log.log(
-        logging.WARNING if slow else logging.INFO, told, *([choice.reason] if slow else [choice.impl, choice.reason])
-    )
+    if choice.impl == "gather":
+        _log.warning("scoring with the slow fallback gather: %s", choice.reason)
+    else:
+        _log.info("scoring with %s: %s", choice.impl, choice.reason)

@@ -38,10 +38,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A kernel in memory; `seconds` is what it took to get there, `cached` whether the disk had it."""
+    """A kernel in memory; `cached` tells whether the disk had it."""
 
     call: Callable[[int], None]
-    seconds: float
     cached: bool
 
 
@@ -77,7 +76,7 @@ def compile_function(text: str, function: str, target: Target) -> Compiled:
     call = _load(code, function, target)
     seconds = time.perf_counter() - began
     _log.info("scoring kernel ready after %.2f s (%s)", seconds, "cached" if cached else "compiled")
-    return Compiled(call, seconds, cached)
+    return Compiled(call, cached)
 
 
 def assembly(text: str, target: Target) -> str:

@@ -1,7 +1,6 @@
 import errno
 import io
 import json
-import logging
 import os
 import re
 import signal
@@ -17,7 +16,7 @@ import pytest
 
 import sto_engine
 from sto_engine import cli, options
-from sto_engine.console import JsonLinesProgress, TerminalProgress, choose, kernel_log, show, slot_histogram
+from sto_engine.console import JsonLinesProgress, TerminalProgress, choose, show, slot_histogram
 from sto_engine.errors import BadData, CannotCreate, InputMissing, OutputFailed, TryLater
 from sto_engine.progress import Silent
 
@@ -294,13 +293,3 @@ def test_score_refuses_what_it_cannot_do_yet(
 def test_a_store_that_is_not_there_is_a_missing_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command(["score", "--store", str(tmp_path / "s"), "--out", str(tmp_path), "--quiet"]) == 66
     assert capsys.readouterr().err.startswith("error: ")
-
-
-def test_what_the_kernels_log_is_shown_as_progress(capsys: pytest.CaptureFixture[str]) -> None:
-    with kernel_log(JsonLinesProgress(sys.stderr)):
-        logging.getLogger("sto_kernels").info("compiling for %s", "a processor")
-        logging.getLogger("sto_kernels").warning("slow")
-    logging.getLogger("sto_kernels").warning("after the command")
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
-    told = [(line["level"], line["message"]) for line in lines]
-    assert told == [("info", "compiling for a processor"), ("warning", "slow")]
