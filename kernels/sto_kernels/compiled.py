@@ -2,9 +2,9 @@
 
 Numba keeps a compiled function with its own file's contents only, so a change in a helper of another file would go
 unseen. Here the folder's name carries the digest of every file that uses `jit`: a changed kernel has a new folder.
-As in `codegen`, a cache that cannot be written costs time, not the run, and code is only taken from a folder that nobody
-but root and this user can write to. No fast maths and no threads inside: same bits on every machine and for any split
-of the users; callers run buckets in threads (the kernels let other threads run).
+As in `codegen`, a cache that cannot be written costs time, not the run, and code is only taken from a folder that
+nobody but root and this user can write to. No fast maths and no threads inside: same bits for any split of the users;
+callers run buckets in threads (the kernels let other threads run).
 """
 
 import hashlib
@@ -18,17 +18,18 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, UserProvidedCacheLocator
+from numba.core import caching
 
 from sto_kernels.codegen import cache_dir
 
 _log = logging.getLogger("sto_kernels")
+_numba: Any = caching  # typed in some releases only
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 def jit(function: Kernel) -> Kernel:
     """Compile at the first call for the types of its arguments; kept in the cache folder."""
-    compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
     if kept_in() is not None:
         compiled._cache = _Cache(function)
     return cast(Kernel, compiled)
@@ -62,7 +63,7 @@ def _tell_once() -> None:
     _log.info("compiling the history kernels; this takes seconds, once a machine")
 
 
-class _Folder(UserProvidedCacheLocator):  # type: ignore[misc]
+class _Folder(_numba.UserProvidedCacheLocator):  # type: ignore[misc]
     """Where numba keeps a function: our folder, written or not."""
 
     def __init__(self, function: Any, file: str) -> None:
@@ -77,11 +78,11 @@ class _Folder(UserProvidedCacheLocator):  # type: ignore[misc]
         return cls(function, file)
 
 
-class _Form(CompileResultCacheImpl):  # type: ignore[misc]
+class _Form(_numba.CompileResultCacheImpl):  # type: ignore[misc]
     _locator_classes = (_Folder,)
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(_numba.FunctionCache):  # type: ignore[misc]
     """Numba's cache of one function that never fails a run and never runs code that others may have written."""
 
     _impl_class = _Form
