@@ -97,6 +97,22 @@ def ingest(setup: Setup, events: tuple[str, ...], store: Path, recipients: Path 
 
 @cli.command()
 @click.option("--store", type=PATH, required=True, metavar="DIR", help="Event store, from ingest.")
+@common
+def compact(setup: Setup, store: Path) -> None:
+    """Merge and sort what was ingested, so that train and score read it faster. They choose the same either way.
+
+    Later ingests append; compact again when they add up. A run stopped half-way leaves the store as it was.
+
+    \b
+    Example:  sto-engine compact --store store
+    """
+    from sto_engine.ingest.compact import compact as run
+
+    setup.show(run(store, setup.threads, setup.progress).as_dict())
+
+
+@cli.command()
+@click.option("--store", type=PATH, required=True, metavar="DIR", help="Event store, from ingest.")
 @click.option("--bundle", type=PATH, required=True, metavar="DIR", help="Folder for the trained model.")
 @click.option("--as-of", type=day, metavar="DATE", help="Learn from before DATE 00:00 UTC; default: all of the store.")
 @click.option(

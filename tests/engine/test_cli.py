@@ -26,6 +26,7 @@ OPTIONS = {
     "demo": ["--out", "--users", *COMMON],
     "simulate": ["--out", "--world", "--users", "--days", *COMMON],
     "ingest": ["--store", "--recipients", *COMMON],
+    "compact": ["--store", *COMMON],
     "train": ["--store", "--bundle", "--as-of", "--if-older-than", *COMMON],
     "score": [
         *("--store", "--out", "--bundle", "--date", "--audience", "--campaign", "--campaign-type", "--channel"),

@@ -4,7 +4,6 @@ Every file is opened and its columns are checked before the first row is read; t
 reader sees the store before or after an ingest and nothing between.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,7 +19,7 @@ from sto_engine.files import canonical_json, folder_lock, sha256_file, write_ato
 from sto_engine.ingest.columns import infer_id_type, typed_ids, typed_time, typed_value
 from sto_engine.ingest.readers import enumerate_files, open_schema, read_batches, require
 from sto_engine.ingest.rows import Sorted, sort_events, sort_recipients
-from sto_engine.ingest.store import STORE_VERSION, Store
+from sto_engine.ingest.store import STORE_VERSION, Store, next_generation, remove_leftovers
 from sto_engine.ingest.write import BucketWriter, Quarantine, new_folder
 from sto_engine.progress import Progress
 from sto_engine.tables import EVENTS_REQUIRED, events_schema, recipients_schema
@@ -91,7 +90,7 @@ class _Ingest:
         self.manifest: dict[str, Any] = dict(old.manifest) if old else {"generations": [], "recipients": None}
         self.names = config.ingest.columns
         self.report = IngestReport()
-        self._remove_leftovers()
+        remove_leftovers(self.root)
 
     def run(self, events: list[tuple[Path, pa.Schema]], people: list[tuple[Path, pa.Schema]]) -> IngestReport:
         hashes = {path: sha256_file(path) for path, _ in events}
@@ -101,7 +100,7 @@ class _Ingest:
             snapshot = self._snapshot(people) if people else self.manifest["recipients"]
             generation = self._generation(fresh, hashes) if fresh else None
         except BaseException:
-            self._remove_leftovers()
+            remove_leftovers(self.root)
             raise
         generations = [*self.manifest["generations"], *([generation] if generation else [])]
         self.manifest.update(
@@ -112,7 +111,7 @@ class _Ingest:
             newest_event_ms=max((g["newest_event_ms"] for g in generations if g["rows"]), default=None),
         )
         write_atomic(self.root / "manifest.json", canonical_json(self.manifest))
-        self._remove_leftovers()
+        remove_leftovers(self.root)
         self.report.buckets = self.manifest["buckets"]
         return self.report
 
@@ -170,7 +169,7 @@ class _Ingest:
         return buckets
 
     def _generation(self, files: list[tuple[Path, pa.Schema]], hashes: dict[Path, str]) -> dict[str, Any]:
-        name = f"gen-{len(self.manifest['generations']) + 1:06d}"
+        name = next_generation(self.manifest)
         schema = events_schema(self.manifest["id_type"], self.manifest["campaign_type"])
         writer = BucketWriter(self.root, name, self.manifest["buckets"], schema)
         quarantine = Quarantine(self.root, name, self.config.ingest.quarantine_payload)
@@ -274,16 +273,3 @@ class _Ingest:
                 f"{bad} of {rows} rows break a rule ({counts}), more than ingest.max_bad_share = "
                 f"{self.config.ingest.max_bad_share:g}; nothing was ingested: fix the export or raise the limit"
             )
-
-    def _remove_leftovers(self) -> None:
-        """Folders that no committed manifest names: what a killed or refused ingest left."""
-        committed = _existing(self.root)
-        named = {g["name"] for g in committed.manifest["generations"]} if committed else set()
-        if committed and committed.manifest["recipients"]:
-            named.add(committed.manifest["recipients"]["name"])
-        for folder in [*self.root.glob("gen-*"), *self.root.glob("recipients-*")]:
-            if folder.name not in named:
-                shutil.rmtree(folder, ignore_errors=True)
-        for file in [*self.root.glob("quarantine/*.parquet"), *self.root.glob("**/.*.tmp")]:
-            if file.suffix == ".tmp" or file.name.rpartition("-")[0] not in named:
-                file.unlink(missing_ok=True)

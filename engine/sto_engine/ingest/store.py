@@ -1,38 +1,33 @@
 """The event store: hash buckets of append-only generations behind one manifest, and a snapshot of recipients.
 
     store/manifest.json                       the only thing readers trust; swapped atomically, written last
-    store/gen-000001/bucket-0007-0000.parquet events of one ingest, unsorted
+    store/gen-000001/bucket-0007-0000.parquet events of one ingest, unsorted; of a compaction, in order, one a bucket
     store/recipients-000001/bucket-0007-0000.parquet
     store/quarantine/gen-000001-0000.parquet
 
-Folders that the manifest does not name belong to an ingest that did not finish; the next ingest removes them.
+Folders that the manifest does not name belong to an ingest or a compaction that did not finish; the next one removes
+them.
 """
 
 import hashlib
 import json
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sto_engine.errors import BadData, InputMissing
+from sto_engine.errors import BadData, InputMissing, TryLater
 from sto_engine.files import canonical_json, sha256_file
-from sto_engine.tables import (
-    CAMPAIGN_ENUM,
-    DEVICE_ENUM,
-    EVENT_ENUM,
-    events_schema,
-    hash_ids,
-    id_polars,
-    recipients_schema,
-)
+from sto_engine.ingest.decode import hash_column, hash_runs, read_files
+from sto_engine.ingest.order import KEYS, in_order
+from sto_engine.tables import events_schema, recipients_schema
 from sto_kernels.hashing import HASH_NAME, HASH_VERSION
 
 STORE_VERSION = 1
-_EVENT_ORDER = ["h", "user_id", "campaign_id", "event_ts", "event_type"]
 
 
 @dataclass(frozen=True)
@@ -100,26 +95,31 @@ class Store:
             "buckets": self.buckets,
         }
 
-    def read_events(self, bucket: int, before_ms: int | None = None, from_ms: int | None = None) -> pl.DataFrame:
+    def read_events(
+        self,
+        bucket: int,
+        before_ms: int | None = None,
+        from_ms: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
         """Events of a bucket in [from_ms, before_ms), ordered by (h, user_id, campaign_id, event_ts, type).
 
-        Rows equal in every key column are one row. Columns: h and the whole event schema, null where a file lacked it.
+        Rows equal in every key column are one row. Columns: those of `columns` (default: the whole event schema, null
+        where a file lacked it), then h. A compacted bucket is read as it lies: no sort, nothing but what was asked for.
         """
-        files = [file for generation in self.manifest["generations"] for file in generation["files"]]
         schema = events_schema(self.id_type, self.campaign_type)
-        frame = self._read(files, bucket, schema)
-        time = pl.col("event_ts").dt.epoch("ms")
-        if before_ms is not None:
-            frame = frame.filter(time < before_ms)
-        if from_ms is not None:
-            frame = frame.filter(time >= from_ms)
-        frame = frame.with_columns(
-            pl.col("event_type").cast(EVENT_ENUM),
-            pl.col("device_type").cast(DEVICE_ENUM),
-            pl.col("campaign_type").cast(CAMPAIGN_ENUM),
-        )
-        frame = frame.sort("h", "user_id", "campaign_id", "event_ts", "event_type", maintain_order=True)
-        return frame.unique(_EVENT_ORDER, keep="first", maintain_order=True)
+        wanted = schema.names if columns is None else list(columns)
+        generations = self.manifest["generations"]
+        files = [
+            (file, bool(g.get("compacted"))) for g in generations for file in g["files"] if file["bucket"] == bucket
+        ]
+        sorted_already = len(files) == 1 and files[0][1]
+        needed = {*wanted, "user_id", "event_ts"} | (set() if sorted_already else set(KEYS))
+        frame = self._read([file for file, _ in files], pa.schema(field for field in schema if field.name in needed))
+        frame = _between(frame, from_ms, before_ms)
+        if sorted_already:
+            return frame.with_columns(hash_runs(frame["user_id"])).select(*wanted, "h")
+        return in_order(frame.with_columns(hash_column(frame["user_id"]))).select(*wanted, "h")
 
     def read_recipients(self, bucket: int) -> pl.DataFrame | None:
         """Recipients of a bucket ordered by (h, user_id, row), duplicates included; None without a snapshot."""
@@ -127,8 +127,13 @@ class Store:
         if snapshot is None:
             return None
         keep = {name: pa.string() for name in snapshot["keep"]}
-        frame = self._read(snapshot["files"], bucket, recipients_schema(self.id_type, keep))
-        return frame.sort("h", "user_id", "row")
+        files = [file for file in snapshot["files"] if file["bucket"] == bucket]
+        frame = self._read(files, recipients_schema(self.id_type, keep))
+        frame = frame.with_columns(hash_column(frame["user_id"]))
+        # files of one flush lie in this order already
+        h_U = frame["h"].to_numpy()
+        rising = bool((h_U[1:] > h_U[:-1]).all())
+        return frame if rising else frame.sort("h", "user_id", "row")
 
     def verify(self, bucket: int) -> None:
         """Hash the files of a bucket; BadData (65) names one that is not what was committed."""
@@ -146,21 +151,44 @@ class Store:
         files += self.manifest["recipients"]["files"] if self.manifest["recipients"] else []
         return [file for file in files if file["bucket"] == bucket]
 
-    def _read(self, files: list[dict[str, Any]], bucket: int, schema: pa.Schema) -> pl.DataFrame:
-        tables = [schema.empty_table()]
-        for file in files:
-            if file["bucket"] == bucket:
-                tables.append(self._read_file(self.path / file["path"], file["rows"]).cast(schema))
-        frame = pl.from_arrow(pa.concat_tables(tables))
-        assert isinstance(frame, pl.DataFrame)
-        frame = frame.with_columns(pl.col("user_id").cast(id_polars(self.id_type)))
-        return frame.with_columns(h=pl.Series(hash_ids(frame["user_id"]), dtype=pl.UInt64))
-
-    def _read_file(self, path: Path, rows: int) -> pa.Table:
+    def _read(self, files: list[dict[str, Any]], schema: pa.Schema) -> pl.DataFrame:
         try:
-            table = pq.ParquetFile(path, page_checksum_verification=True).read()
-        except (OSError, pa.ArrowInvalid) as error:
-            raise BadData(f"store file {path} is gone or damaged ({error}); restore it or ingest anew") from error
-        if table.num_rows != rows:
-            raise BadData(f"store file {path} must hold {rows} rows; found {table.num_rows}; restore it or ingest anew")
-        return table
+            return read_files([(self.path / file["path"], file["rows"]) for file in files], schema)
+        except FileNotFoundError as error:
+            if Store.open(self.path).manifest != self.manifest:
+                raise TryLater(f"store {self.path} was changed while it was read; run the command again") from error
+            raise BadData(f"store file {error.filename} is gone; restore it or ingest anew") from error
+
+
+def _between(frame: pl.DataFrame, from_ms: int | None, before_ms: int | None) -> pl.DataFrame:
+    """Rows with event_ts in [from_ms, before_ms); the frame itself where that is all of them."""
+    time_N = frame["event_ts"].to_physical().to_numpy()
+    low = -(2**63) if from_ms is None else from_ms
+    high = 2**63 - 1 if before_ms is None else before_ms
+    if not len(frame) or (time_N.min() >= low and time_N.max() < high):
+        return frame
+    return frame.filter(pl.Series((time_N >= low) & (time_N < high)))
+
+
+def next_generation(manifest: dict[str, Any]) -> str:
+    """A name that no generation of the store has had: a reader of an older state must not find other rows under it."""
+    names = [name for g in manifest["generations"] for name in (g["name"], *g.get("merged", []))]
+    return f"gen-{max((int(name.rpartition('-')[2]) for name in names), default=0) + 1:06d}"
+
+
+def remove_leftovers(root: Path) -> None:
+    """Folders that no committed manifest names: what a killed or refused ingest or compaction left.
+
+    The quarantine of a merged generation stays: its rows are nowhere else.
+    """
+    manifest = Store.open(root).manifest if (root / "manifest.json").exists() else None
+    named = {g["name"] for g in manifest["generations"]} if manifest else set()
+    merged = {name for g in manifest["generations"] for name in g.get("merged", [])} if manifest else set()
+    if manifest and manifest["recipients"]:
+        named.add(manifest["recipients"]["name"])
+    for folder in [*root.glob("gen-*"), *root.glob("recipients-*")]:
+        if folder.name not in named:
+            shutil.rmtree(folder, ignore_errors=True)
+    for file in [*root.glob("quarantine/*.parquet"), *root.glob("**/.*.tmp")]:
+        if file.suffix == ".tmp" or file.name.rpartition("-")[0] not in named | merged:
+            file.unlink(missing_ok=True)

@@ -46,15 +46,25 @@ class BucketWriter:
             return
         frame = pl.concat(self._frames)
         self._frames, self._held = [], 0
-        frame = frame.with_columns(bucket=pl.Series(bucket_of(hash_ids(frame["user_id"]), self.buckets)))
-        folder = new_folder(self.root / self.name)
-        for part in frame.sort("bucket", maintain_order=True).partition_by("bucket", maintain_order=True):
+        h_N = hash_ids(frame["user_id"])
+        frame = frame.with_columns(h=pl.Series(h_N), bucket=pl.Series(bucket_of(h_N, self.buckets)))
+        # recipients lie in the order of reading, so that a read need not sort them; events wait for `compact`
+        order = ["h", "user_id", "row"] if "row" in self.schema.names else ["bucket"]
+        new_folder(self.root / self.name)
+        for part in frame.sort(order, maintain_order=True).partition_by("bucket", maintain_order=True):
             bucket = int(part["bucket"][0])
-            path = f"{self.name}/bucket-{bucket:04d}-{self._flushes:04d}.parquet"
-            table = part.select(self.schema.names).to_arrow().cast(self.schema)
-            sha256 = write_parquet(folder.parent / path, table, ROW_GROUP, _DICTIONARY)
-            self.files.append({"bucket": bucket, "path": path, "rows": table.num_rows, "sha256": sha256})
+            self.files.append(write_bucket(self.root, self.name, bucket, self._flushes, part, self.schema))
         self._flushes += 1
+
+
+def write_bucket(
+    root: Path, generation: str, bucket: int, number: int, rows: pl.DataFrame, schema: pa.Schema
+) -> dict[str, Any]:
+    """Write one bucket file, text as plain strings; returns what the manifest says of it."""
+    path = f"{generation}/bucket-{bucket:04d}-{number:04d}.parquet"
+    table = rows.select(schema.names).to_arrow().cast(schema)
+    sha256 = write_parquet(root / path, table, ROW_GROUP, _DICTIONARY)
+    return {"bucket": bucket, "path": path, "rows": table.num_rows, "sha256": sha256}
 
 
 @dataclass

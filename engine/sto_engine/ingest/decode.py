@@ -1,0 +1,88 @@
+"""Store files -> frames: the columns asked for, closed vocabularies as codes, every page checksum verified.
+
+Text columns are plain strings on disk, dictionary-encoded; those with a closed vocabulary are read as dictionaries and
+become `polars.Enum` by one look-up a distinct value, so that no string is ever made of them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sto_engine.errors import BadData
+from sto_engine.tables import CAMPAIGN_TYPES, DEVICE_TYPES, EVENT_TYPES, hash_ids
+
+_VOCABULARY = {"event_type": EVENT_TYPES, "device_type": DEVICE_TYPES, "campaign_type": CAMPAIGN_TYPES}
+
+
+def read_files(files: Sequence[tuple[Path, int]], schema: pa.Schema) -> pl.DataFrame:
+    """Rows of (path, rows expected), one after the other, in the columns of `schema`.
+
+    Raises FileNotFoundError for a file that is not there, BadData (65) for one that is damaged or of another shape.
+    """
+    frames = [_frame(schema.empty_table(), schema, Path())]
+    for path, rows in files:
+        frames.append(_frame(_read_file(path, rows, schema.names), schema, path))
+    return pl.concat(frames, rechunk=True)
+
+
+def _read_file(path: Path, rows: int, columns: list[str]) -> pa.Table:
+    try:
+        words = [name for name in columns if name in _VOCABULARY]
+        file = pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=words)
+        missing = sorted(set(columns) - set(file.schema_arrow.names))
+        if missing:
+            raise BadData(f"store file {path} must have the columns {missing}; restore it or ingest anew")
+        table = file.read(columns, use_threads=False)  # buckets run in threads already
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowInvalid, pa.ArrowKeyError, KeyError) as error:
+        raise BadData(f"store file {path} is gone or damaged ({error}); restore it or ingest anew") from error
+    if table.num_rows != rows:
+        raise BadData(f"store file {path} must hold {rows} rows; found {table.num_rows}; restore it or ingest anew")
+    return table
+
+
+def _frame(table: pa.Table, schema: pa.Schema, path: Path) -> pl.DataFrame:
+    plain = [field for field in schema if field.name not in _VOCABULARY]
+    frame = pl.from_arrow(table.select([field.name for field in plain]).cast(pa.schema(plain)))
+    assert isinstance(frame, pl.DataFrame)
+    words = [name for name in schema.names if name in _VOCABULARY]
+    return frame.with_columns(_enum(table[name], name, path) for name in words).select(schema.names)
+
+
+def _enum(values: pa.ChunkedArray, name: str, path: Path) -> pl.Series:
+    """A column of a closed vocabulary as Enum: each chunk's dictionary is looked up once, its rows by index."""
+    known = _VOCABULARY[name]
+    code_of = {word: code for code, word in enumerate(known)}
+    chunks = []
+    for chunk in values.chunks:
+        coded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+        words = coded.dictionary.to_pylist()
+        foreign = sorted(set(words) - set(known))
+        if foreign:
+            raise BadData(f"{name} must be one of {', '.join(known)}; found {foreign[:5]} in store file {path}")
+        chunks.append(pc.take(pa.array([code_of[word] for word in words], pa.uint8()), coded.indices))
+    codes = pl.Series(name, pa.chunked_array(chunks, pa.uint8()), dtype=pl.UInt8)
+    return codes.cat.to(pl.Enum(known))
+
+
+def hash_column(ids: pl.Series) -> pl.Series:
+    """h of ids in any order, named "h"; text is hashed once a distinct value."""
+    if ids.dtype != pl.String:
+        return pl.Series("h", hash_ids(ids), dtype=pl.UInt64)
+    names = ids.unique()
+    return ids.replace_strict(names, pl.Series(hash_ids(names)), return_dtype=pl.UInt64).alias("h")
+
+
+def hash_runs(ids: pl.Series) -> pl.Series:
+    """h of ids of which equal ones stand together, named "h": one hash a run."""
+    runs = ids.rle().struct.unnest()
+    lengths: NDArray[Any] = runs["len"].to_numpy()
+    return pl.Series("h", np.repeat(hash_ids(runs["value"]), lengths), dtype=pl.UInt64)
