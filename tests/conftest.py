@@ -9,7 +9,7 @@ from sto_engine.config import Config, load_config
 from sto_engine.ingest import ingest
 from sto_engine.progress import Silent
 from sto_engine.simulate import simulate
-from sto_engine.train import train
+from sto_engine.train_job import train
 
 DAY = date(2026, 4, 20)
 

@@ -20,6 +20,7 @@ import sto_engine
 from sto_engine.bench_cli import bench
 from sto_engine.common import Setup, common
 from sto_engine.errors import CannotCreate, OutputFailed, StoError, UsageError
+from sto_engine.evaluate_cli import evaluate
 from sto_engine.options import PATH, day, duration_days, timestamp_ms
 
 _DISK = {errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG}
@@ -41,6 +42,7 @@ def cli() -> None:
 
 
 cli.add_command(bench)
+cli.add_command(evaluate)
 
 
 @cli.command()
@@ -118,16 +120,19 @@ def compact(setup: Setup, store: Path) -> None:
 @click.option(
     "--if-older-than", type=duration_days, metavar="7d", help="Only when the bundle is older than this, as of DATE."
 )
+@click.option("--force", is_flag=True, help="Save it even if it ranks later sends worse than before.")
 @common
-def train(setup: Setup, store: Path, bundle: Path, as_of: date | None, if_older_than: float | None) -> None:
-    """Fit a model on the store's sends and opens.
+def train(
+    setup: Setup, store: Path, bundle: Path, as_of: date | None, if_older_than: float | None, force: bool
+) -> None:
+    """Fit a model on the store's sends and opens, and judge it on the last days.
 
     \b
     Example:  sto-engine train --store store --bundle bundle --if-older-than 7d
     """
-    from sto_engine.train import train as run
+    from sto_engine.train_job import train as run
 
-    report = run(store, bundle, as_of, setup.config, setup.threads, setup.seed, if_older_than, setup.progress)
+    report = run(store, bundle, as_of, setup.config, setup.threads, setup.seed, if_older_than, setup.progress, force)
     setup.show(report.as_dict())
 
 

@@ -83,10 +83,15 @@ class Train(Section):
     min_label_days: Annotated[int, Field(ge=1)] = 14
     min_rows: Annotated[int, Field(ge=1)] = 1_000
     max_rows: Annotated[int, Field(ge=1)] = 1_500_000
-    trees: Annotated[int, Field(ge=1, le=10_000)] = 500
-    depth: Annotated[int, Field(ge=1, le=16)] = 6
+    holdout_days: Annotated[int, Field(ge=0, le=36500)] = 14
+    calibrate: Literal["none", "isotonic"] = "none"
+    trees: Annotated[int, Field(ge=1, le=10_000)] = 150
+    depth: Annotated[int, Field(ge=1, le=16)] = 4
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
     subsample: Annotated[float, Field(gt=0, le=1)] = 0.8
+    colsample: Annotated[float, Field(gt=0, le=1)] = 0.8
+    min_child_weight: Annotated[float, Field(ge=0)] = 200.0
+    reg_lambda: Annotated[float, Field(ge=0)] = 2.0
 
 
 class Experiment(Section):

@@ -9,19 +9,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
-
 from sto_engine.config import Config
 from sto_engine.errors import CannotCreate
+from sto_engine.evaluate.truth import HORIZONS
+from sto_engine.evaluate.world import evaluate_world
 from sto_engine.files import canonical_json, write_atomic
 from sto_engine.ingest import ingest
 from sto_engine.job import ScoreRequest, run_score
 from sto_engine.progress import Progress
 from sto_engine.simulate import simulate
-from sto_engine.train import train
+from sto_engine.train_job import train
 
-WORLD, DAYS, FIXED_HOUR, HOURS = "attention", 90, 10, 24
+WORLD, DAYS = "attention", 90
 SMALL_FOREST = {"trees": 60, "depth": 4}
 NOTE = "a simulated sender whose truth is known: shows that the parts work together, never evidence of lift"
 
@@ -48,34 +47,14 @@ def run_demo(out: Path, users: int, seed: int, threads: int, config: Config, pro
         **{key: result.summary[key] for key in ("date", "counts", "by_reason", "by_arm", "by_slot", "warnings")},
         "ingested": ingested.as_dict(),
         "trained": trained.as_dict(),
-        "expected_opens_in_2h": expected_opens(result.run_dir, world / "truth.parquet"),
+        **expected_opens(result.run_dir, world),
     }
 
 
-def expected_opens(run_dir: Path, truth_path: Path) -> dict[str, float | int | None]:
-    """Opens within two hours that the truth expects of the model arm, against a fixed local hour and the best slot.
-
-    Recipients are at the hour their true zone says, whatever the profile said. `captured_percent` is
-    (ours - fixed) / (best - fixed); None where even the best slot gains nothing.
-    """
-    columns = ["user_id", "arm", "slot", "tz_offset"]
-    sent = pl.concat([pl.read_parquet(p, columns=columns) for p in sorted(run_dir.glob("assignments/part-*.parquet"))])
-    truth = pl.read_parquet(truth_path, columns=["user_id", "true_offset", "p2h"])
-    both = sent.filter(pl.col("arm") == "model").join(truth, on="user_id", how="inner", maintain_order="left")
-    p_US = both["p2h"].cast(pl.Array(pl.Float64, HOURS)).to_numpy()
-    late_U = (both["true_offset"].cast(pl.Int64) - both["tz_offset"].cast(pl.Int64)).to_numpy() // 60
-    user = np.arange(len(both))
-    ours = p_US[user, (both["slot"].cast(pl.Int64).to_numpy() + late_U) % HOURS].sum()
-    fixed = p_US[user, (FIXED_HOUR + late_U) % HOURS].sum()
-    best = p_US.max(axis=1, initial=0.0).sum()
-    gain = best - fixed
-    return {
-        "recipients": len(both),
-        "model": round(float(ours), 2),
-        f"fixed_{FIXED_HOUR}": round(float(fixed), 2),
-        "best_possible": round(float(best), 2),
-        "captured_percent": round(float(100 * (ours - fixed) / gain), 1) if gain > 0 else None,
-    }
+def expected_opens(run_dir: Path, world: Path) -> dict[str, Any]:
+    """Opens that the truth expects of the model arm, against a fixed local hour and the oracle; see `evaluate.world`."""
+    judged = evaluate_world(world, run_dir)
+    return {f"expected_opens_in_{horizon}": judged[f"within_{horizon}"] for horizon in HORIZONS}
 
 
 def _claim(out: Path, facts: dict[str, object]) -> None:

@@ -1,5 +1,6 @@
 """The three phases over all buckets, each bucket with a record: what is recorded and whole is not done again."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -9,17 +10,19 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from sto_engine.assign.capacity import SpreadKey, spread_starts
 from sto_engine.cluster import run_buckets
-from sto_engine.files import canonical_json, write_atomic
+from sto_engine.files import write_atomic
+from sto_engine.models.bundle import read_tensors, tensor_bytes
 from sto_engine.output import manifest as runs
 from sto_engine.output.shards import read_staged, write_shard, write_staged
 from sto_engine.progress import Progress
 from sto_engine.score import BucketCounts, Plan, Staged, bucket_sums, place_bucket, stage_bucket
 from sto_engine.tables import assignments_schema, check, scores_schema, suppressed_schema
 
-Priors = dict[str, list[float]]
+Priors = dict[str, NDArray[Any]]
 Record = dict[str, Any]
 _TALLIES = ("suppressed", "reason", "arm", "slot", "preferred", "provider")
 
@@ -55,11 +58,23 @@ class Phases:
         """Phase 0: the small tables that cross buckets, summed in bucket order."""
         if not self.plan.policy.needs_sums:
             return {}
-        records = self._records("priors", lambda bucket: {"sums": bucket_sums(self.plan, bucket)})
-        priors = self.plan.policy.reduce([record["sums"] for record in records])
-        if self.run is not None:
-            write_atomic(self.run / runs.STAGING / "priors.json", canonical_json(priors))
+        if self.run is None:
+            records = self._records("priors", lambda bucket: {"sums": bucket_sums(self.plan, bucket)})
+            return self.plan.policy.reduce([record["sums"] for record in records])
+        run, records = self.run, self._records("priors", self._sums_to_disk)
+        names = [next(iter(record["files"])) for record in records]
+        parts = [read_tensors((run / name).read_bytes(), str(run / name)) for name in names]
+        priors = self.plan.policy.reduce(parts)
+        write_atomic(run / runs.STAGING / "priors.safetensors", tensor_bytes(priors))
         return priors
+
+    def _sums_to_disk(self, bucket: int) -> Record:
+        assert self.run is not None
+        name = f"{runs.STAGING}/priors/bucket-{bucket:04d}.safetensors"
+        runs.make_folder((self.run / name).parent)
+        body = tensor_bytes(bucket_sums(self.plan, bucket))
+        write_atomic(self.run / name, body)
+        return {"files": {name: hashlib.sha256(body).hexdigest()}}
 
     def stage(self, priors: Priors, bucket: int) -> Staged:
         return stage_bucket(self.plan, priors, bucket)

@@ -72,8 +72,8 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress) -> Prepar
     check_experiment(config.experiment, store.id_type)
     bundle = load_bundle(request.bundle) if request.bundle is not None else None
     policy = make_policy(config, bundle)
-    if request.dump_scores and policy.name == "histogram":
-        raise ConfigError("--dump-scores needs a policy with probabilities; histogram has none: score with --bundle")
+    if request.dump_scores and not policy.has_chances:
+        raise ConfigError(f"--dump-scores needs a policy with probabilities; {policy.name} has none")
     day = request.date or _default_date(store)
     audience = read_audience(request.audience, store, config) if request.audience is not None else None
     plan = Plan(

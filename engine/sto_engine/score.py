@@ -6,8 +6,9 @@ them, and how their results reach the disk, is decided elsewhere. U users of the
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,7 @@ from sto_engine.assign import arms
 from sto_engine.assign.capacity import SpreadKey
 from sto_engine.assign.window import ZoneSlots, zone_slots
 from sto_engine.config import Config
-from sto_engine.history.profile import build_profile
+from sto_engine.history.bucket import build_journal, window_start
 from sto_engine.history.users import build_users
 from sto_engine.ingest.audience import Audience
 from sto_engine.ingest.store import Store
@@ -46,6 +47,11 @@ class Plan:
     channel: str = "email"
     audience: Audience | None = None
     seed: int = 0
+
+    @property
+    def start_ms(self) -> int:
+        """Events before this are no longer history."""
+        return window_start(self.origin_ms, self.config)
 
     @property
     def control_slot(self) -> int:
@@ -77,16 +83,16 @@ class Staged:
     p_open_US: NDArray[np.float32] | None
 
 
-def bucket_sums(plan: Plan, bucket: int) -> dict[str, list[float]]:
-    """Phase 0: what this bucket adds to the priors, from everyone with events before the day."""
-    events = plan.store.read_events(bucket, before_ms=plan.origin_ms)
+def bucket_sums(plan: Plan, bucket: int) -> dict[str, NDArray[Any]]:
+    """Phase 0: what this bucket adds to the priors, from everyone with events in the history before the day."""
+    events = plan.store.read_events(bucket, before_ms=plan.origin_ms, from_ms=plan.start_ms)
     seen = events.select("h", "user_id").unique(maintain_order=True)
-    recipients = plan.store.read_recipients(bucket)
-    users = build_users(seen, recipients, events, plan.config, plan.origin_ms)
-    return plan.policy.sums(build_profile(events, users, plan.grid, plan.origin_ms, plan.config))
+    users = build_users(seen, plan.store.read_recipients(bucket), events, plan.config, plan.origin_ms)
+    known = build_journal(events, users, plan.config).at(plan.start_ms, plan.origin_ms)
+    return plan.policy.sums(known, plan.store.buckets)
 
 
-def stage_bucket(plan: Plan, priors: Mapping[str, Sequence[float]], bucket: int) -> Staged:
+def stage_bucket(plan: Plan, priors: Mapping[str, NDArray[Any]], bucket: int) -> Staged:
     """Phase A: audience -> suppressions -> utilities -> mask, arm and provisional slot of every recipient left."""
     events = plan.store.read_events(bucket, before_ms=plan.origin_ms)
     recipients = plan.store.read_recipients(bucket)
@@ -99,8 +105,8 @@ def stage_bucket(plan: Plan, priors: Mapping[str, Sequence[float]], bucket: int)
     gone = users.filter(pl.col("suppressed").is_not_null()).select("user_id", reason="suppressed")
     kept = users.filter(pl.col("suppressed").is_null()).drop("suppressed")
     counts.suppressed.update(gone["reason"].to_list())
-    profile = build_profile(events, kept, plan.grid, plan.origin_ms, plan.config)
-    utilities = plan.policy.utilities(profile, {k: list(v) for k, v in priors.items()}, plan.date)
+    known = build_journal(events, kept, plan.config).at(plan.start_ms, plan.origin_ms)
+    utilities = plan.policy.utilities(known, priors, plan.date)
     zones = zone_slots(kept["zone"], plan.grid, plan.date, plan.config, plan.not_before_ms)
     rows = _choose(plan, kept, utilities, zones, counts)
     return Staged(rows.to_arrow(), gone.to_arrow(), counts, utilities.p_open_US)

@@ -83,13 +83,17 @@ def _transitions(name: str, first_hour: int, hours: int) -> tuple[NDArray[np.int
     return np.array(moments, np.int64), np.array(offsets, np.int16)
 
 
+def _range(utc_ms: NDArray[np.int64]) -> tuple[int, int]:
+    """First hour and number of hours, in whole blocks of 366 days, that hold all times: few ranges, few look-ups."""
+    first = int(utc_ms.min()) // (HOUR_MS * 8784) * 8784
+    return first, (int(utc_ms.max()) // (HOUR_MS * 8784) + 1) * 8784 - first
+
+
 def zone_offsets(name: str, utc_ms: NDArray[np.int64]) -> NDArray[np.int16]:
     """Offset from UTC in minutes of zone `name` at each time (ms since the epoch), int16, same shape."""
     if not utc_ms.size:
         return np.zeros(utc_ms.shape, np.int16)
-    first = int(utc_ms.min()) // (HOUR_MS * 8784) * 8784
-    hours = (int(utc_ms.max()) // (HOUR_MS * 8784) + 1) * 8784 - first
-    moments, offsets = _transitions(name, first, hours)
+    moments, offsets = _transitions(name, *_range(utc_ms))
     return np.asarray(offsets[np.searchsorted(moments, utc_ms, side="right") - 1])
 
 
@@ -117,3 +121,31 @@ def standard_offset(zone: str | int, utc_ms: int) -> int:
 def region_of(offset_min: int) -> str:
     """Band of the standard offset: below -2:30, to +2:30, above."""
     return "americas" if offset_min < -150 else "europe" if offset_min <= 150 else "asia"
+
+
+def zone_table(zones: Sequence[str], first_ms: int, last_ms: int) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+    """When the clocks of zones change within a time range, as tables for kernels.
+
+    Returns moments int64 [Z, K] (ms), from each of which on the next offset holds, padded with 2^62, and offsets in
+    minutes int16 [Z, K + 1]; a fixed offset has no moments.
+    """
+    edge_ms = np.array([first_ms, last_ms], np.int64)
+    changes = [_changes(parse_zone(text), edge_ms) for text in zones]
+    width = max((len(moments) for moments, _ in changes), default=0)
+    moments_ZK = np.full((len(zones), width), 2**62, np.int64)
+    offsets_ZK = np.zeros((len(zones), width + 1), np.int16)
+    for row, (moments, offsets) in enumerate(changes):
+        moments_ZK[row, : len(moments)] = moments
+        offsets_ZK[row, : len(offsets)] = offsets
+        offsets_ZK[row, len(offsets) :] = offsets[-1]
+    return moments_ZK, offsets_ZK
+
+
+def _changes(zone: str | int, edge_ms: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+    if isinstance(zone, int):
+        return np.zeros(0, np.int64), np.array([zone], np.int16)
+    first, hours = _range(edge_ms)
+    moments, offsets = _transitions(zone, first, hours)
+    keep = (moments[1:] > edge_ms[0]) & (moments[1:] <= edge_ms[1])
+    before = int(np.searchsorted(moments[1:], edge_ms[0], side="right"))
+    return moments[1:][keep], offsets[before : before + int(keep.sum()) + 1]

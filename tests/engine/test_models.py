@@ -20,7 +20,7 @@ from sto_engine.models.histogram import Histogram, ahead, smooth
 from sto_engine.models.registry import make_policy
 from sto_engine.progress import Silent
 from sto_engine.slots import grid_of
-from sto_engine.train import bucket_rows, train
+from sto_engine.train_job import train
 
 ORIGIN = datetime(2026, 4, 1, tzinfo=UTC)
 ORIGIN_MS = int(ORIGIN.timestamp()) * 1000

@@ -9,7 +9,7 @@ from sto_engine.config import load_config
 from sto_engine.ingest import ingest
 from sto_engine.job import ScoreRequest, run_score
 from sto_engine.progress import Silent
-from sto_engine.train import train
+from sto_engine.train_job import train
 from support import REAL_DATA, digest, table
 
 

@@ -12,14 +12,20 @@ import hashlib
 import json
 import shutil
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sto_engine.errors import BadData, CannotCreate, InputMissing, OutputFailed
 from sto_engine.files import canonical_json, write_atomic
+from sto_engine.models.priors import Priors, from_tensors
 
-BUNDLE_VERSION = 1
+BUNDLE_VERSION = 2
 FILES = ("forest.ubj", "priors.safetensors", "card.json")
 
 
@@ -32,10 +38,29 @@ class Bundle:
     meta: dict[str, Any]
     forest: bytes
     card: dict[str, Any]
+    tensors: dict[str, NDArray[Any]]
 
     @property
     def features(self) -> list[str]:
         return list(self.meta["features"])
+
+    @property
+    def preset(self) -> str | None:
+        """The baseline recipe it was trained by; None for the engine's own."""
+        preset = self.meta.get("preset")
+        return None if preset is None else str(preset)
+
+    @cached_property
+    def priors(self) -> Priors:
+        """The tables that are usual for everyone; BadData (65) where one is missing or misshapen."""
+        return from_tensors(self.tensors, f"bundle {self.path}")
+
+    def table(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """One table of the priors file; BadData (65) where it is missing or of another shape."""
+        found = self.tensors.get(name)
+        if found is None or found.shape != shape or not np.isfinite(found).all():
+            raise BadData(f"bundle {self.path} must hold a finite table {name} of shape {shape}; train it again")
+        return found
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -59,7 +84,26 @@ def load_bundle(path: Path) -> Bundle:
     if meta.get("sha256") != hashlib.sha256(body).hexdigest():
         raise BadData(f"bundle {path / 'bundle.json'} was changed after it was written; train it again")
     bundle_id = hashlib.sha256(head).hexdigest()[:16]
-    return Bundle(path, bundle_id, meta, bodies["forest.ubj"], json.loads(bodies["card.json"]))
+    tensors = read_tensors(bodies["priors.safetensors"], f"bundle {path}")
+    return Bundle(path, bundle_id, meta, bodies["forest.ubj"], json.loads(bodies["card.json"]), tensors)
+
+
+def read_tensors(body: bytes, where: str) -> dict[str, NDArray[Any]]:
+    """Arrays by name of safetensors bytes; BadData (65) for anything else."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return dict(load(body))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise BadData(f"{where} must hold tensors as safetensors; found {error}; make it again") from error
+
+
+def tensor_bytes(tensors: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays as safetensors: the same bytes for the same arrays."""
+    from safetensors.numpy import save
+
+    return bytes(save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}))
 
 
 def _read(file: Path, bundle: Path) -> bytes:
@@ -73,11 +117,11 @@ def _read(file: Path, bundle: Path) -> bytes:
         raise InputMissing(f"bundle {bundle} cannot be read: {error.strerror}; check --bundle") from error
 
 
-def save_bundle(path: Path, meta: dict[str, Any], forest: bytes, card: dict[str, Any]) -> str:
+def save_bundle(
+    path: Path, meta: dict[str, Any], forest: bytes, tensors: Mapping[str, NDArray[Any]], card: dict[str, Any]
+) -> str:
     """Write a bundle whole or not at all (a former one is replaced); returns its bundle_id."""
-    from safetensors.numpy import save
-
-    bodies = {"forest.ubj": forest, "priors.safetensors": save({}), "card.json": canonical_json(card)}
+    bodies = {"forest.ubj": forest, "priors.safetensors": tensor_bytes(tensors), "card.json": canonical_json(card)}
     meta = {
         **meta,
         "bundle_version": BUNDLE_VERSION,

@@ -1,59 +1,192 @@
-"""The feature contract of `seed_boosted`: the field's plain recipe, profile and clock. Order is the contract."""
+"""The feature contract of `boosted` (recipe, section 6): names and order are what a bundle is held to.
 
-from datetime import date
+levels   how likely a user opens at all, by attention and by send hour: the same for all slots of a weekday
+cross    this user at this slot, each centred over the slots of the weekday
+user     his profile; what is not known is NaN, never 0
+
+Results lie as the scoring kernel takes them: user features [F, U], cross features [X, S, U], base margin [S, U].
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from sto_engine.history.profile import DAY_MS, Floats, Profile
-from sto_engine.slots import SlotGrid
+from sto_engine.history.bucket import DAY_MS, Bucket
+from sto_engine.history.rates import look_up
+from sto_engine.models.counts import bucket_counts
+from sto_engine.models.priors import Priors, codes_of
+from sto_kernels.attention import attention_rates
+from sto_kernels.curves import act_shapes, centred_logs, open_chances, slot_rates, smooth_counts, windows
+from sto_kernels.journal import Counts
+from sto_kernels.lanes import Floats
+from sto_kernels.send_effect import send_hour_curve
 
-_PROFILE = ("log_sends", "log_opens", "open_rate", "last_act_days", "mobile_share", "log_clv", "churn_risk", "b2b")
-SLOT_FEATURES = ("hour", "hour_sin", "hour_cos", "weekday", "weekend")
-RATE_PRIOR, RATE_WEIGHT = 0.1, 10.0
+LEVELS = ("level_attention", "level_send_hour")
+CROSS = (
+    "attention_2h",
+    "attention_24h",
+    "send_hour",
+    "slot_rate",
+    "acts",
+    "acts_next_hour",
+    "sends_near",
+)
+PROFILE = (
+    "log_sends",
+    "open_rate_2h",
+    "open_rate",
+    "log_latency",
+    "mobile_share",
+    "last_act_days",
+    "tenure_days",
+    "log_clv",
+    "churn_risk",
+    "b2b",
+    "signup_source",
+    "region",
+    "act_entropy",
+    "machine",
+)
+USER_FEATURES = (*LEVELS, *PROFILE)
+FEATURES = (*USER_FEATURES, *CROSS)
+MONOTONE = tuple(int(name in (*LEVELS, *CROSS[:6])) for name in FEATURES)
+REGIONS = ("americas", "europe", "asia")
+SHAPES_OF_BASE = (0, 2)  # rows of CROSS that the base margin takes beside the levels
+SENDS_WIDTH_H = 1.0
 
 
-def user_features(grid: SlotGrid) -> list[str]:
-    """Names of the user features on a grid: profile, tenure, then the share of acts in each slot."""
-    return [*_PROFILE, "tenure_days", *(f"acts_{slot:02d}" for slot in range(grid.slots))]
+@dataclass(frozen=True)
+class Known:
+    """What does not depend on the weekday: counts, rates of attention [48, U], curves by hour [24, U]."""
+
+    bucket: Bucket
+    priors: Priors
+    counts: Counts
+    rate_48U: Floats
+    send_hour_24U: Floats
+    slot_rate_24U: Floats
+    acts_24U: Floats
+    sends_24U: Floats
 
 
-def user_matrix(profile: Profile) -> Floats:
-    """User features feature-major, float32 [F, U]; what is not known is NaN."""
-    users = profile.users
-    total_U = profile.acts_US.sum(axis=1)
+@dataclass(frozen=True)
+class Features:
+    """Features of everyone on one weekday: USER_FEATURES [F, U], CROSS [X, S, U], and the chances behind them [S, U]."""
+
+    user_FU: NDArray[np.float32]
+    cross_XSU: NDArray[np.float32]
+    p2_SU: Floats
+    p24_SU: Floats
+
+    def base(self, weight_5: Floats) -> NDArray[np.float32]:
+        """The base margin: weights of [1, the two levels, the two shapes], float32 [S, U]."""
+        level_U = weight_5[0] + weight_5[1] * self.user_FU[0].astype(np.float64) + weight_5[2] * self.user_FU[1]
+        first, second = (self.cross_XSU[row] for row in SHAPES_OF_BASE)
+        return np.asarray(level_U + weight_5[3] * first + weight_5[4] * second, np.float32)
+
+
+def know(bucket: Bucket, priors: Priors, half_life_days: float | None = None) -> Known:
+    """Count the bucket's events and fit every user's curves under the priors."""
+    users, cohort_U = len(bucket.users), priors.cohorts_of(bucket.users["cohort"])
+    key_C = bucket.campaign_key_C
+    rates_C = tuple(look_up(key_C, priors.campaign_key_G, rate) for rate in (priors.rate2_G, priors.rate24_G))
+    counts = bucket_counts(
+        bucket.cleaned,
+        users,
+        (rates_C[0], rates_C[1]),
+        priors.decay_24,
+        (bucket.start_ms, bucket.end_ms),
+        priors.has_sends,
+        half_life_days,
+    )
+    rate_48U = attention_rates(
+        counts.opens_U48,
+        counts.exposure_U48,
+        cohort_U,
+        priors.shape_K48,
+        priors.log_prior_CK,
+        priors.residual_C48,
+    )
+    effect_U5, precision = priors.effect_mean_C5[cohort_U], priors.effect_precision_55
+    return Known(
+        bucket,
+        priors,
+        counts,
+        rate_48U,
+        send_hour_curve(counts.opens24_U24, counts.sends24_U24, effect_U5, precision, priors.effect_p0),
+        slot_rates(counts.opens2_U24, counts.sends2_U24, cohort_U, priors.slot_rate_C24),
+        act_shapes(counts.acts_U24, cohort_U, priors.act_shape_C24),
+        smooth_counts(counts.seen_U24, SENDS_WIDTH_H),
+    )
+
+
+def build_features(known: Known, weekday: int, slots: int = 24) -> Features:
+    """Features of every (user, slot) for sends on a weekday (Monday 0) of a grid of 24 or 48 slots."""
+    p2_SU, p24_SU = chances(known, weekday, slots)
+    users, per_hour = p2_SU.shape[1], slots // 24
+    cross_XSU = np.empty((len(CROSS), slots, users), np.float32)
+    level_attention_U = centred_logs(p2_SU, cross_XSU[0])
+    centred_logs(p24_SU, cross_XSU[1])
+    by_hour = (known.send_hour_24U, known.slot_rate_24U, known.acts_24U)
+    means = [centred_logs(_on_grid(x_24U, per_hour), cross_XSU[2 + row]) for row, x_24U in enumerate(by_hour)]
+    cross_XSU[5] = np.roll(cross_XSU[4], -per_hour, axis=0)
+    cross_XSU[6] = _on_grid(known.sends_24U, per_hour)
+    user_FU = np.concatenate([[level_attention_U, means[0]], profile(known)]).astype(np.float32)
+    return Features(user_FU, cross_XSU, p2_SU, p24_SU)
+
+
+def chances(known: Known, weekday: int, slots: int = 24) -> tuple[Floats, Floats]:
+    """P(open within 2 h) and within 24 h by attention alone, of sends at each slot, float64 [S, U]."""
+    decay = known.priors.decay_24
+    p2_SU, p24_SU = (open_chances(known.rate_48U, windows(decay, hours, weekday, slots)) for hours in (2, 24))
+    return p2_SU, p24_SU
+
+
+def _on_grid(x_24U: Floats, per_hour: int) -> Floats:
+    """A curve by hour at every slot: half-hour slots take the value of their hour."""
+    return x_24U if per_hour == 1 else np.repeat(x_24U, per_hour, axis=0)
+
+
+def profile(known: Known) -> Floats:
+    """The rows of PROFILE, float64 [14, U]."""
+    counts, priors, users = known.counts, known.priors, known.bucket.users
+    end_ms = known.bucket.end_ms
+    opens2_U = counts.opens2_U24.sum(axis=1, dtype=np.float64)
+    log_sends = np.log1p(counts.sent_U)
+    hist_U24 = counts.acts_U24 + np.float64(0.2)
+    share_U24 = hist_U24 / hist_U24.sum(axis=1, keepdims=True)
+    days_U = np.minimum((end_ms - counts.last_act_U) / DAY_MS, 90.0)
+    tenure_U = (end_ms - _column(users, "signup_ts")) / DAY_MS
     with np.errstate(invalid="ignore", divide="ignore"):
-        clv_U = np.log1p(np.maximum(_numbers(profile, "clv"), 0))
-        share_SU = (profile.acts_US / total_U[:, None]).T
-    rate_U = (profile.opens_U + RATE_PRIOR * RATE_WEIGHT) / (profile.sends_U + RATE_WEIGHT)
-    signup_ms = users["signup_ts"].dt.epoch("ms").cast(float).fill_null(float("nan")).to_numpy()
-    tenure_U = np.where(signup_ms <= profile.origin_ms, (profile.origin_ms - signup_ms) / DAY_MS, np.nan)
+        log_clv_U = np.log(np.maximum(_column(users, "clv"), 0.01))
     rows = [
-        np.log1p(profile.sends_U),
-        np.log1p(profile.opens_U),
-        np.where(profile.sends_U > 0, rate_U, np.nan),
-        profile.last_act_days_U,
-        profile.mobile_U,
-        clv_U,
-        _numbers(profile, "churn_risk"),
-        _numbers(profile, "b2b"),
-        tenure_U,
+        log_sends,
+        (opens2_U + 5 * priors.open_rate2) / (counts.sent_U + 5),
+        (counts.opened_U + 5 * priors.open_rate) / (counts.sent_U + 5),
+        (counts.log_latency_U + 2) / (counts.opened_U + 2),
+        (counts.mobile_acts_U + 1.2) / (counts.acts_U + 2),
+        days_U,
+        np.where(tenure_U >= 0, np.clip(tenure_U, 0, 1000), np.nan),
+        log_clv_U,
+        _column(users, "churn_risk"),
+        _column(users, "b2b"),
+        _codes(users["signup_source"], priors.source_names),
+        _codes(users["region"], REGIONS),
+        -(share_U24 * np.log(share_U24)).sum(axis=1),
+        known.bucket.cleaned.machine_U.astype(np.float64),
     ]
-    return np.ascontiguousarray(np.vstack([*rows, share_SU]), dtype=np.float32)
+    return np.stack(rows)
 
 
-def _numbers(profile: Profile, name: str) -> NDArray[np.float64]:
-    return profile.users[name].cast(float).fill_null(float("nan")).to_numpy()
+def _column(users: pl.DataFrame, name: str) -> Floats:
+    series = users[name]
+    if series.dtype == pl.Datetime:
+        series = series.dt.epoch("ms")
+    return np.asarray(series.cast(pl.Float64).fill_null(float("nan")).to_numpy(), np.float64)
 
 
-def slot_matrix(grid: SlotGrid, day: date) -> Floats:
-    """Slot features of each slot of a local day, float32 [S, G]."""
-    return slot_rows(np.arange(grid.slots), np.full(grid.slots, day.weekday()), grid)
-
-
-def slot_rows(slot_N: NDArray[np.integer], weekday_N: NDArray[np.integer], grid: SlotGrid) -> Floats:
-    """Slot features of given slots on given weekdays (Monday 0), float32 [N, G]."""
-    hour_N = slot_N * (grid.minutes / 60)
-    angle_N = hour_N * (2 * np.pi / 24)
-    columns = [hour_N, np.sin(angle_N), np.cos(angle_N), weekday_N, weekday_N >= 5]
-    return np.ascontiguousarray(np.stack(columns, axis=1), dtype=np.float32)
+def _codes(names: pl.Series, known: tuple[str, ...]) -> Floats:
+    codes_U = codes_of(names, known).astype(np.float64)
+    return np.where(codes_U < len(known), codes_U, np.nan)

@@ -1,61 +1,102 @@
-"""`histogram`: where a user acted before, smoothed, shrunk to his cohort.
+"""`histogram`: where a user acted before, smoothed, shrunk to his cohort (recipe, section 5).
 
     utility = 2-hour sum of (kernel_1h(acts) + 5 * shape of the cohort)
-    fewer than 5 human opens: the shape of the cohort (of everyone, where the cohort never acted)
+    fewer than 5 human acts: the shape of the cohort (of everyone, where the cohort never acted)
 
-It mirrors past send times where mail was sent at few hours; it has no probability of an open.
+It mirrors past send times where mail was sent at few hours. Its probability of an open is the slot rate: what mails sent
+near that hour brought, null where nothing was ever sent.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sto_engine.history.profile import Profile
-from sto_engine.models.policy import Sums, Utilities, add_sums
+from sto_engine.config import Model
+from sto_engine.history.bucket import Bucket
+from sto_engine.history.profile import Profile, build_profile
+from sto_engine.models.attention import history_priors, history_sums
+from sto_engine.models.features import know
+from sto_engine.models.policy import Tensors, Utilities
+from sto_engine.models.priors import from_tensors
+from sto_engine.slots import SlotGrid
 
 PSEUDO_COUNTS = 5.0
-MIN_OPENS = 5
+MIN_ACTS = 5
 KERNEL_HOURS = 1.0
 LABEL_HOURS = 2
-EVERYONE = "global"
+EVERYONE, COHORT = "acts.global", "acts.cohort:"
 
 
 @dataclass(frozen=True)
 class Histogram:
     """The policy; it needs no bundle."""
 
+    grid: SlotGrid
+    model: Model
     name: str = "histogram"
     bundle_id: str | None = None
     needs_sums: bool = True
+    has_chances: bool = True
 
-    def sums(self, profile: Profile) -> Sums:
-        """Acts by slot of each cohort and of everyone."""
-        cohorts, index_U = _cohorts(profile)
-        totals = {EVERYONE: profile.acts_US.sum(axis=0, dtype=np.float64).tolist()}
-        for number, cohort in enumerate(cohorts):
-            totals[f"cohort:{cohort}"] = profile.acts_US[index_U == number].sum(axis=0, dtype=np.float64).tolist()
-        return totals
+    def sums(self, bucket: Bucket, buckets: int) -> dict[str, NDArray[Any]]:
+        """Acts by slot of each cohort and of everyone who is no machine, and what slot rates need."""
+        profile = build_profile(bucket, self.grid, self.model.half_life_days)
+        return {**act_sums(profile, ~bucket.bad_U), **history_sums(bucket, buckets, None)}
 
-    def reduce(self, parts: Sequence[Mapping[str, Sequence[float]]]) -> Sums:
-        return add_sums(parts)
+    def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
+        return {**add_acts(parts), **history_priors(parts, None, self.model)}
 
-    def utilities(self, profile: Profile, priors: Mapping[str, Sequence[float]], day: date) -> Utilities:
-        slots = profile.grid.slots
-        cohorts, index_U = _cohorts(profile)
-        everyone_S = shape(np.asarray(priors.get(EVERYONE, [0.0] * slots)))
-        shapes = [shape(np.asarray(priors.get(f"cohort:{cohort}", [0.0] * slots))) for cohort in cohorts]
-        own_C = np.array([bool(found.any()) for found in shapes], np.bool_)
-        shape_CS = np.array([found if found.any() else everyone_S for found in shapes]).reshape(-1, slots)
-        prior_US = shape_CS[index_U]
-        personal_U = profile.opens_U >= MIN_OPENS
-        counts_US = np.where(personal_U[:, None], smooth(profile.acts_US), np.float32(0)) + PSEUDO_COUNTS * prior_US
-        reason_U = np.where(personal_U, "histogram", np.where(own_C[index_U], "cohort", "global")).astype(object)
-        reason_U[~personal_U & ~prior_US.any(axis=1)] = "fallback"
-        n_eff_U = np.where(personal_U, profile.opens_U, np.float32(0))
-        return Utilities(ahead(counts_US).astype(np.float32), None, reason_U, n_eff_U)
+    def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
+        profile = build_profile(bucket, self.grid, self.model.half_life_days)
+        counts_US, reason_U = smoothed(profile, priors)
+        usual = from_tensors(priors, "the priors of this run")
+        p_open_US = None
+        if usual.has_sends:
+            rate_24U = know(bucket, usual, self.model.half_life_days).slot_rate_24U
+            p_open_US = np.repeat(rate_24U.T, self.grid.slots // 24, axis=1).astype(np.float32)
+        n_eff_U = np.where(profile.acts_U >= MIN_ACTS, profile.acts_U, np.float32(0))
+        return Utilities(ahead(counts_US).astype(np.float32), p_open_US, reason_U, n_eff_U)
+
+
+def act_sums(profile: Profile, may_U: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    """Acts by slot of the users who may teach, of everyone and of each cohort, float64 [S] each."""
+    cohorts, index_U = _cohorts(profile)
+    acts_US = np.where(may_U[:, None], profile.acts_US, np.float32(0))
+    totals = {EVERYONE: acts_US.sum(axis=0, dtype=np.float64)}
+    for number, cohort in enumerate(cohorts):
+        totals[COHORT + cohort] = acts_US[index_U == number].sum(axis=0, dtype=np.float64)
+    return totals
+
+
+def add_acts(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Sums of the same name over all parts."""
+    total: dict[str, NDArray[Any]] = {}
+    for part in parts:
+        for name in part:
+            if name == EVERYONE or name.startswith(COHORT):
+                total[name] = total.get(name, np.zeros(len(part[name]))) + part[name]
+    return {name: total[name] for name in sorted(total)}
+
+
+def smoothed(profile: Profile, priors: Tensors) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """Smoothed counts with those of the cohort, float64 [U, S], and the reason of each user."""
+    slots = profile.grid.slots
+    cohorts, index_U = _cohorts(profile)
+    nothing = np.zeros(slots)
+    everyone_S = shape(priors.get(EVERYONE, nothing))
+    shapes = [shape(priors.get(COHORT + cohort, nothing)) for cohort in cohorts]
+    own_C = np.array([bool(found.any()) for found in shapes], np.bool_)
+    shape_CS = np.array([found if found.any() else everyone_S for found in shapes]).reshape(-1, slots)
+    prior_US = shape_CS[index_U]
+    personal_U = profile.acts_U >= MIN_ACTS
+    counts_US = np.where(personal_U[:, None], smooth(profile.acts_US), np.float32(0)) + PSEUDO_COUNTS * prior_US
+    reason_U = np.where(personal_U, "histogram", np.where(own_C[index_U], "cohort", "global")).astype(object)
+    reason_U[~personal_U & ~prior_US.any(axis=1)] = "fallback"
+    return counts_US, reason_U
 
 
 def _cohorts(profile: Profile) -> tuple[list[str], NDArray[np.int64]]:

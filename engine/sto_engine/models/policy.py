@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sto_engine.history.profile import Profile
+from sto_engine.history.bucket import Bucket
 
-Sums = dict[str, list[float]]
+Tensors = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Utilities:
     """What a policy says of the users of a bucket; the slot is the argmax of `utility_US` under the mask.
 
     `p_open_US` is None where the policy has no probabilities; `reason_U` are REASONS of the tables; `n_eff_U` is the
-    number of the user's own human opens behind the choice.
+    number of the user's own human acts behind the choice.
     """
 
     utility_US: NDArray[np.float32]
@@ -40,20 +40,15 @@ class Policy(Protocol):
     def needs_sums(self) -> bool:
         """Whether phase 0 must read every bucket."""
 
-    def sums(self, profile: Profile) -> Sums:
-        """What a bucket adds to the priors: plain numbers by name."""
+    @property
+    def has_chances(self) -> bool:
+        """Whether the policy has probabilities of an open."""
 
-    def reduce(self, parts: Sequence[Mapping[str, Sequence[float]]]) -> Sums:
+    def sums(self, bucket: Bucket, buckets: int) -> dict[str, NDArray[Any]]:
+        """What this bucket, one of `buckets`, adds to the priors: small arrays by name."""
+
+    def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
         """Priors from the sums of all buckets, given in bucket order."""
 
-    def utilities(self, profile: Profile, priors: Mapping[str, Sequence[float]], day: date) -> Utilities:
-        """Utilities of every user of `profile` for the local day `day`."""
-
-
-def add_sums(parts: Sequence[Mapping[str, Sequence[float]]]) -> Sums:
-    """Sums of the same name added in the order of `parts`; names sorted."""
-    total: dict[str, NDArray[np.float64]] = {}
-    for part in parts:
-        for name, values in part.items():
-            total[name] = total.get(name, 0.0) + np.asarray(values, np.float64)
-    return {name: total[name].tolist() for name in sorted(total)}
+    def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
+        """Utilities of every user of the bucket for sends on the local day `day`."""

@@ -4,37 +4,62 @@ import difflib
 
 from sto_engine.config import POLICIES, PRESETS, Config
 from sto_engine.errors import ConfigError
-from sto_engine.models.boosted import PRESET, Boosted
+from sto_engine.models.attention import Attention
+from sto_engine.models.boosted import Boosted
 from sto_engine.models.bundle import Bundle
 from sto_engine.models.histogram import Histogram
 from sto_engine.models.policy import Policy
+from sto_engine.models.seeds import SEED_BOOSTED, SEED_HISTOGRAM, SeedBoosted, SeedHistogram
+from sto_engine.slots import grid_of
 
-AVAILABLE = ("histogram", "boosted")
+AVAILABLE = ("histogram", "attention", "boosted")
+PRESETS_AVAILABLE = (SEED_HISTOGRAM, SEED_BOOSTED)
 
 
 def make_policy(config: Config, bundle: Bundle | None) -> Policy:
-    """The policy of `model.policy` (default: the bundle's, without one `histogram`).
+    """The policy of `model.preset` or `model.policy` (default: the bundle's, without one `attention`).
 
     Raises ConfigError (78) for a policy that does not exist or not yet, or that lacks its bundle.
     """
     check_model(config)
-    name = config.model.policy or ("boosted" if bundle is not None else "histogram")
+    grid, model = grid_of(config.slots.grid), config.model
+    if model.preset == SEED_HISTOGRAM:
+        return SeedHistogram(grid, model)
+    name = model.policy or ("boosted" if bundle is not None or model.preset else "attention")
     if name == "histogram":
-        return Histogram()
+        return Histogram(grid, model)
+    if name == "attention":
+        usable = bundle if bundle is not None and bundle.preset is None else None
+        return Attention(grid, model, usable)
     if bundle is None:
-        raise ConfigError('model.policy = "boosted" needs a trained bundle; pass --bundle (make one: sto-engine train)')
-    return Boosted(bundle)
+        raise ConfigError(f'model.policy = "{name}" needs a trained bundle; pass --bundle (make one: sto-engine train)')
+    _check_bundle(config, bundle)
+    return Boosted(grid, model, bundle) if bundle.preset is None else SeedBoosted(grid, model, bundle)
+
+
+def _check_bundle(config: Config, bundle: Bundle) -> None:
+    """The bundle answers the question that the configuration asks."""
+    asked = {"model.preset": config.model.preset}
+    found = {"model.preset": bundle.preset}
+    if "label" in config.model.model_fields_set:
+        asked["model.label"], found["model.label"] = config.model.label, bundle.meta["label"]
+    for key, value in asked.items():
+        if value is not None and value != found[key]:
+            raise ConfigError(f'{key} = "{value}", but bundle {bundle.path} was trained for {found[key]}; train it anew')
 
 
 def check_model(config: Config) -> None:
-    """ConfigError (78) for model settings that this version does not offer."""
+    """ConfigError (78) for model settings that this version does not offer, or that contradict each other."""
     model = config.model
     _known("model.policy", model.policy, POLICIES, AVAILABLE)
-    _known("model.preset", model.preset, PRESETS, ("seed_histogram", PRESET))
-    if model.label != "open_2h":
-        raise ConfigError(f'model.label = "{model.label}" is not available in this version; use "open_2h"')
-    if model.w24 != 0:
-        raise ConfigError(f"model.w24 = {model.w24:g} is not available in this version; set it to 0")
+    _known("model.preset", model.preset, PRESETS, PRESETS_AVAILABLE)
+    if model.policy is not None and model.preset is not None and (model.policy, model.preset) not in _PAIRS:
+        raise ConfigError(f'model.preset = "{model.preset}" is not a "{model.policy}"; leave model.policy out')
+    if model.policy in ("attention", "histogram") and model.label in ("click", "conversion"):
+        raise ConfigError(f'model.label = "{model.label}" needs model.policy = "boosted"; "{model.policy}" knows opens')
+
+
+_PAIRS = (("histogram", SEED_HISTOGRAM), ("boosted", SEED_BOOSTED))
 
 
 def _known(key: str, value: str | None, names: tuple[str, ...], available: tuple[str, ...]) -> None:

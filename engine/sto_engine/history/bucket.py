@@ -1,0 +1,110 @@
+"""What is known of the users of a bucket at a moment: their events, cleaned and joined, as arrays.
+
+Pure in (events, users, window): nothing at or after `end_ms`, nor before `start_ms`, can change a number. U users in
+the order of `users`; their events are found by hash, so both come in (h, user_id) order.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sto_engine.config import Config
+from sto_engine.tables import CAMPAIGN_ENUM, EVENT_ENUM, encode, hash_ids
+from sto_engine.zones import zone_table
+from sto_kernels.clean_walk import clean
+from sto_kernels.journal import NO_OFFSET, Cleaned, Events, Zones
+
+DAY_MS = 86_400_000
+# what the walk reads of an event
+COLUMNS = ("campaign_id", "event_type", "event_ts", "tz_offset", "device_type", "campaign_type", "is_machine_open")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Users of a bucket (rows of `users`) and their cleaned events of [start, end); campaigns by the hash of their id."""
+
+    users: pl.DataFrame
+    cleaned: Cleaned
+    campaign_key_C: NDArray[np.uint64]
+    start_ms: int
+    end_ms: int
+
+    @property
+    def bad_U(self) -> NDArray[np.bool_]:
+        """Machines and invalid addresses: they get a slot, but teach nobody, bool [U]."""
+        return np.asarray((self.cleaned.machine_U > 0) | self.cleaned.invalid_U)
+
+
+def window_start(end_ms: int, config: Config) -> int:
+    """The first millisecond of the history before `end_ms`."""
+    return end_ms - config.model.history_days * DAY_MS
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Events of a bucket's users as arrays, before any cleaning: one for every moment that is asked about."""
+
+    users: pl.DataFrame
+    events: Events
+    zones: Zones
+    campaign_key_C: NDArray[np.uint64]
+
+    def at(self, start_ms: int, end_ms: int, label: str = "none") -> Bucket:
+        """What the events of [start_ms, end_ms) tell, with the acts that `label` names (clean_walk.clean)."""
+        cleaned = clean(self.events, self.zones, start_ms, end_ms, label)
+        return Bucket(self.users, cleaned, self.campaign_key_C, start_ms, end_ms)
+
+
+def build_journal(events: pl.DataFrame, users: pl.DataFrame, config: Config) -> Journal:
+    """Arrays of the events of every row of `users`; those who do not consent to profiling have none.
+
+    `events` as Store.read_events returns them, `users` as build_users does, in the order of h and user_id.
+    """
+    mine, start_U = _own(events, users)
+    codes, key_C = _campaigns(mine["campaign_id"])
+    time_N = mine["event_ts"].dt.epoch("ms").to_numpy()
+    rows = Events(
+        start_U=start_U,
+        campaign_N=codes,
+        kind_N=mine["event_type"].cast(EVENT_ENUM).to_physical().to_numpy().astype(np.int8),
+        ts_N=time_N,
+        stated_N=mine["tz_offset"].fill_null(NO_OFFSET).to_numpy(),
+        type_N=mine["campaign_type"].cast(CAMPAIGN_ENUM).to_physical().fill_null(0).to_numpy().astype(np.int8),
+        mobile_N=(mine["device_type"] == "mobile").fill_null(False).to_numpy(),
+        machine_N=mine["is_machine_open"].fill_null(False).to_numpy(),
+    )
+    return Journal(users, rows, _zones(users, time_N, config), key_C)
+
+
+def _own(events: pl.DataFrame, users: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int64]]:
+    """Events of profiled users in their order, and where each user's begin, int64 [U + 1]."""
+    profiled_U = users["consent_profiling"].fill_null(True).to_numpy()
+    event_h, user_h = events["h"].to_numpy(), users["h"].to_numpy()
+    first_U, last_U = np.searchsorted(event_h, user_h, "left"), np.searchsorted(event_h, user_h, "right")
+    count_U = np.where(profiled_U, last_U - first_U, 0)
+    start_U = np.concatenate([[0], np.cumsum(count_U)]).astype(np.int64)
+    if start_U[-1] != len(events):
+        row_N = np.repeat(first_U - start_U[:-1], count_U) + np.arange(start_U[-1])
+        events = events[row_N]
+    return events.select(*COLUMNS), start_U
+
+
+def _campaigns(ids: pl.Series) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
+    """Code of each row's campaign, int32 [N], and the hashes of the ids in ascending order, uint64 [C]."""
+    names = ids.unique()
+    key_C = hash_ids(names) if len(names) else np.zeros(0, np.uint64)
+    order = np.argsort(key_C)
+    code = pl.DataFrame({"campaign_id": names[order], "code": np.arange(len(names), dtype=np.int32)})
+    joined = ids.to_frame("campaign_id").join(code, on="campaign_id", how="left", maintain_order="left")
+    return joined["code"].to_numpy(), key_C[order]
+
+
+def _zones(users: pl.DataFrame, time_N: NDArray[np.int64], config: Config) -> Zones:
+    names, zone_U = encode(users["zone"])
+    first, last = (int(time_N.min()), int(time_N.max())) if len(time_N) else (0, 0)
+    moments_ZK, offsets_ZK = zone_table(names, first, last)
+    unknown_U = (users["timezone"].is_null() & users["tz_offset"].is_null()).to_numpy()
+    own_U = np.ones(len(users), np.bool_) if config.timezone.source == "event" else unknown_U
+    return Zones(zone_U, moments_ZK, offsets_ZK, own_U, shifts=config.timezone.source == "auto")

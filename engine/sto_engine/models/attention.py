@@ -1,0 +1,96 @@
+"""`attention`: where each user looks into his inbox, from when mail lay unread and when it was opened (recipe, section 3).
+
+Without a bundle the priors are fitted in the run, from phase 0; with one they are the bundle's. Only how much each
+campaign appeals always comes from tonight's history, since campaigns are younger than bundles.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sto_engine.config import Model
+from sto_engine.history.bucket import Bucket
+from sto_engine.history.parts import campaign_tensors, read_campaigns, read_sample, sample_tensors
+from sto_engine.history.rates import campaign_rates
+from sto_engine.models.bundle import Bundle
+from sto_engine.models.features import Known, chances, know
+from sto_engine.models.fit import fit_priors
+from sto_engine.models.policy import Tensors, Utilities
+from sto_engine.models.priors import Priors, from_tensors
+from sto_engine.slots import SlotGrid
+from sto_kernels.lanes import Floats
+
+W24_SCALE = 10.0
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The policy, by a bundle's priors or by those of tonight's history."""
+
+    grid: SlotGrid
+    model: Model
+    bundle: Bundle | None = None
+    name: str = "attention"
+    needs_sums: bool = True
+    has_chances: bool = True
+
+    @property
+    def bundle_id(self) -> str | None:
+        return self.bundle.bundle_id if self.bundle is not None else None
+
+    def sums(self, bucket: Bucket, buckets: int) -> dict[str, NDArray[Any]]:
+        return history_sums(bucket, buckets, self.bundle)
+
+    def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
+        return history_priors(parts, self.bundle, self.model)
+
+    def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
+        known = know(bucket, tonights_priors(priors, self.bundle), self.model.half_life_days)
+        p2_SU, p24_SU = chances(known, day.weekday(), self.grid.slots)
+        p_SU = p24_SU if self.model.label == "open_24h" else p2_SU
+        p_open_US = np.ascontiguousarray(p_SU.T, np.float32) if known.priors.has_sends else None
+        utility_US = p_SU.T if self.model.w24 == 0 else blend(p_SU.T, p24_SU.T, self.model.w24)
+        return Utilities(np.ascontiguousarray(utility_US, np.float32), p_open_US, reasons(known), known.counts.acts_U.astype(np.float32))
+
+
+def history_sums(bucket: Bucket, buckets: int, bundle: Bundle | None) -> dict[str, NDArray[Any]]:
+    """Campaign sums; without a bundle also what the bucket offers to the sample."""
+    sample = sample_tensors(bucket, buckets) if bundle is None else {}
+    return {**campaign_tensors(bucket), **sample, "window_ms": np.array([bucket.start_ms, bucket.end_ms])}
+
+
+def history_priors(parts: Sequence[Tensors], bundle: Bundle | None, model: Model) -> dict[str, NDArray[Any]]:
+    """Rates of tonight's campaigns; without a bundle every table of the priors."""
+    campaigns = read_campaigns(parts)
+    if bundle is None:
+        start_ms, end_ms = parts[0]["window_ms"].tolist()
+        return fit_priors(read_sample(parts), campaigns, (start_ms, end_ms), model.half_life_days).tensors()
+    rate2_G, rate24_G = campaign_rates(campaigns)
+    return {"campaign_key_G": campaigns.key_C, "rate2_G": rate2_G, "rate24_G": rate24_G}
+
+
+def tonights_priors(tensors: Tensors, bundle: Bundle | None) -> Priors:
+    """The priors of a run: those fitted in it, or the bundle's with tonight's campaigns."""
+    if bundle is None:
+        return from_tensors(tensors, "the priors of this run")
+    return bundle.priors.with_campaigns(tensors["campaign_key_G"], tensors["rate2_G"], tensors["rate24_G"])
+
+
+def blend(p_US: Floats, p24_US: Floats, w24: float) -> Floats:
+    """Opens within the label window and within a day, each over the user's mean (recipe, section 6)."""
+    day_US = p24_US / np.maximum(p24_US.mean(axis=1, keepdims=True), 1e-9)
+    return np.asarray(p_US / np.maximum(p_US.mean(axis=1, keepdims=True), 1e-9) + W24_SCALE * w24 * day_US)
+
+
+def reasons(known: Known) -> NDArray[Any]:
+    """`model` for users with a history of their own, `cohort` or `global` for the rest, `fallback` if nobody has any."""
+    own_U = (known.counts.sent_U > 0) | (known.counts.acts_U > 0)
+    cohort_U = known.priors.cohorts_of(known.bucket.users["cohort"]) < len(known.priors.cohort_names)
+    reason_U = np.where(own_U, "model", np.where(cohort_U, "cohort", "global")).astype(object)
+    if not known.priors.has_acts:
+        reason_U[:] = "fallback"
+    return reason_U

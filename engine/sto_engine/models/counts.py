@@ -1,0 +1,50 @@
+"""The counts of recipe 1-5 of a bucket's users or of the sample, given how much each campaign appeals and how mail ages.
+
+A history without a single send (activity alone) has no exposure: then every hour of the window counts as one hour at
+risk and every act as an open, and the attention model becomes a shrunken histogram.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sto_kernels.count_walk import count, unopened_kernel
+from sto_kernels.journal import Cleaned, Counts
+from sto_kernels.lanes import Floats
+
+DAY_MS, HOUR_MS = 86_400_000, 3_600_000
+PLAIN_DECAY = np.exp(-np.arange(24) / 8.0)
+
+
+def bucket_counts(
+    cleaned: Cleaned,
+    users: int,
+    rates_C: tuple[Floats, Floats],
+    decay_24: Floats,
+    window_ms: tuple[int, int],
+    has_sends: bool,
+    half_life_days: float | None,
+) -> Counts:
+    """Counts before the end of the window; `rates_C` are the 2 h and 24 h rates by campaign code."""
+    start_ms, end_ms = window_ms
+    half_life_ms = 0 if half_life_days is None else int(half_life_days * DAY_MS)
+    rho2_C, rho24_C = rates_C
+    counts = count(cleaned, users, rho2_C, rho24_C, decay_24, unopened_kernel(decay_24), end_ms, half_life_ms)
+    if has_sends:
+        return counts
+    days = (end_ms - start_ms) / DAY_MS
+    exposure_48 = np.repeat(np.array([5.0, 2.0]) / 7 * days, 24).astype(np.float32)
+    return replace(
+        counts,
+        opens_U48=_acts_by_cell(cleaned, users, end_ms),
+        exposure_U48=np.broadcast_to(exposure_48, (users, 48)).copy(),
+    )
+
+
+def _acts_by_cell(cleaned: Cleaned, users: int, end_ms: int) -> NDArray[np.float32]:
+    past_A = cleaned.utc_A < end_ms
+    hour_A = cleaned.local_A[past_A] // HOUR_MS
+    weekend_A = (hour_A // 24 + 3) % 7 >= 5  # the epoch was a Thursday
+    cell_A = cleaned.user_A[past_A].astype(np.int64) * 48 + hour_A % 24 + 24 * weekend_A
+    return np.bincount(cell_A, minlength=users * 48).reshape(users, 48).astype(np.float32)

@@ -1,0 +1,70 @@
+"""Sums and sample of a moment -> the priors at that moment (recipe, section 7). Pure: no clock, no buckets, no threads."""
+
+import numpy as np
+
+from sto_engine.history.rates import campaign_rates
+from sto_engine.history.sample import Campaigns, Sample
+from sto_engine.models.counts import PLAIN_DECAY, bucket_counts
+from sto_engine.models.fit_effect import fit_act_shapes, fit_effect, fit_slot_rates
+from sto_engine.models.fit_shapes import fit_shapes
+from sto_engine.models.priors import Priors
+from sto_kernels.count_walk import age_decay
+from sto_kernels.journal import Counts
+from sto_kernels.lanes import Floats
+
+DECAY_USERS = 8_000
+
+
+def fit_priors(
+    sample: Sample, campaigns: Campaigns, window_ms: tuple[int, int], half_life_days: float | None = None
+) -> Priors:
+    """Every table of `Priors` from the events of a window, as the sample and the campaign sums hold them."""
+    rate2_G, rate24_G = campaign_rates(campaigns)
+    place_C = np.searchsorted(campaigns.key_C, sample.campaign_key_C)
+    rates_C = (rate2_G[place_C], rate24_G[place_C])
+    has_sends = bool(len(campaigns.key_C))
+    decay_24 = _decay(sample, rates_C[1], window_ms[1])
+    counts = bucket_counts(sample.cleaned, sample.users, rates_C, decay_24, window_ms, has_sends, half_life_days)
+    cohorts, cohort_U = len(sample.cohorts), sample.cohort_U
+    shapes = fit_shapes(_wide(counts.opens_U48), _wide(counts.exposure_U48), cohort_U, cohorts)
+    effect = fit_effect(counts.opens24_U24, counts.sends24_U24, cohort_U, cohorts)
+    slot_rate_C24 = fit_slot_rates(_wide(counts.opens2_U24), _wide(counts.sends2_U24), cohort_U, cohorts)
+    return Priors(
+        cohort_names=sample.cohorts,
+        source_names=sample.sources,
+        has_sends=has_sends,
+        has_acts=bool(counts.acts_U.sum() > 0),
+        campaign_key_G=campaigns.key_C,
+        rate2_G=rate2_G,
+        rate24_G=rate24_G,
+        decay_24=decay_24,
+        shape_K48=shapes.shape_K48,
+        log_prior_CK=shapes.log_prior_CK,
+        residual_C48=shapes.residual_C48,
+        effect_mean_C5=effect.mean_C5,
+        effect_precision_55=effect.precision_55,
+        effect_p0=effect.p0,
+        slot_rate_C24=slot_rate_C24,
+        act_shape_C24=fit_act_shapes(_wide(counts.acts_U24), cohort_U, cohorts),
+        open_rate2=_ratio(counts.opens2_U24, counts.sends2_U24),
+        open_rate=float(counts.opened_U.sum() / max(counts.sent_U.sum(), 1.0)),
+    )
+
+
+def _decay(sample: Sample, rate24_C: Floats, end_ms: int) -> Floats:
+    """How attention to a mail fades with its age, from the first users of the sample; a plain fade without opens."""
+    cleaned = sample.cleaned
+    if not (cleaned.latency_S >= 0).any():
+        return PLAIN_DECAY
+    return age_decay(cleaned, min(DECAY_USERS, sample.users), rate24_C, end_ms)
+
+
+def _ratio(opens: Floats, sends: Floats) -> float:
+    return float(opens.sum(dtype=np.float64) / max(sends.sum(dtype=np.float64), 1.0))
+
+
+def _wide(x: np.ndarray) -> Floats:
+    return np.asarray(x, np.float64)
+
+
+__all__ = ["Counts", "fit_priors"]

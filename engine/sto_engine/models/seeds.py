@@ -1,0 +1,109 @@
+"""The field's plain recipes, as baselines and for those who want them: presets `seed_histogram` and `seed_boosted`.
+
+seed_histogram  the hour at which a user acted most, one act added everywhere; the cohort's below 5 acts
+seed_boosted    trees over profile, 24-bin histogram and clock, no exposure, no campaign, no monotony
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sto_engine.config import Model
+from sto_engine.errors import BadData
+from sto_engine.history.bucket import Bucket
+from sto_engine.history.profile import build_profile
+from sto_engine.models.boosted import check_features
+from sto_engine.models.bundle import Bundle
+from sto_engine.models.histogram import COHORT, EVERYONE, MIN_ACTS, act_sums, add_acts
+from sto_engine.models.policy import Tensors, Utilities
+from sto_engine.models.seed_features import SLOT_FEATURES, slot_matrix, user_features, user_matrix
+from sto_engine.slots import SlotGrid
+
+if TYPE_CHECKING:
+    from sto_kernels.forest import Forest
+
+SEED_HISTOGRAM, SEED_BOOSTED, SEED_THOMPSON = "seed_histogram", "seed_boosted", "seed_thompson"
+
+
+@dataclass(frozen=True)
+class SeedHistogram:
+    """Where the counts are highest; no smoothing, no exposure, no probabilities."""
+
+    grid: SlotGrid
+    model: Model
+    name: str = SEED_HISTOGRAM
+    bundle_id: str | None = None
+    needs_sums: bool = True
+    has_chances: bool = False
+
+    def sums(self, bucket: Bucket, buckets: int) -> dict[str, NDArray[Any]]:
+        return act_sums(build_profile(bucket, self.grid, self.model.half_life_days), ~bucket.bad_U)
+
+    def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
+        return add_acts(parts)
+
+    def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
+        profile = build_profile(bucket, self.grid, self.model.half_life_days)
+        nothing = np.zeros(self.grid.slots)
+        everyone_S = priors.get(EVERYONE, nothing)
+        cohort_US = np.array([priors.get(COHORT + name, nothing) for name in profile.users["cohort"]])
+        cohort_US = cohort_US.reshape(-1, self.grid.slots)
+        own_U, cohort_U = profile.acts_U >= MIN_ACTS, cohort_US.any(axis=1)
+        usual_US = np.where(cohort_U[:, None], cohort_US, everyone_S)
+        utility_US = np.where(own_U[:, None], profile.acts_US + 1, usual_US).astype(np.float32)
+        reason_U = np.where(own_U, "histogram", np.where(cohort_U, "cohort", "global")).astype(object)
+        reason_U[~utility_US.any(axis=1)] = "fallback"
+        return Utilities(utility_US, None, reason_U, np.where(own_U, profile.acts_U, np.float32(0)))
+
+
+@dataclass(frozen=True)
+class SeedBoosted:
+    """The policy of a bundle trained by the preset."""
+
+    grid: SlotGrid
+    model: Model
+    bundle: Bundle
+    name: str = SEED_BOOSTED
+    needs_sums: bool = False
+    has_chances: bool = True
+
+    def __post_init__(self) -> None:
+        check_features(self.bundle, [*user_features(self.grid), *SLOT_FEATURES])
+
+    @property
+    def bundle_id(self) -> str | None:
+        return self.bundle.bundle_id
+
+    def sums(self, bucket: Bucket, buckets: int) -> dict[str, NDArray[Any]]:
+        return {}
+
+    def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
+        return {}
+
+    def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
+        from sto_kernels.margins import slot_margins
+        from sto_kernels.pack import PackError
+
+        profile = build_profile(bucket, self.grid, self.model.half_life_days)
+        try:
+            forest = _forest(self.bundle.forest, self.grid, day)
+        except PackError as error:
+            raise BadData(f"bundle {self.bundle.path} holds no usable forest: {error}") from error
+        # Buckets run in parallel already; one thread each keeps --threads what it says.
+        margin_US = slot_margins(forest, user_matrix(profile), threads=1).numpy()
+        p_open_US = (1.0 / (1.0 + np.exp(-margin_US.astype(np.float64)))).astype(np.float32)
+        known_U = (profile.acts_U > 0) | (profile.sends_U > 0)
+        return Utilities(margin_US, p_open_US, np.where(known_U, "model", "global").astype(object), profile.acts_U)
+
+
+@lru_cache(maxsize=2)
+def _forest(data: bytes, grid: SlotGrid, day: date) -> "Forest":
+    """The same for every bucket of a run, so it is parsed and laid out once."""
+    from sto_kernels.pack import pack_xgboost
+
+    return pack_xgboost(data, user_features(grid), SLOT_FEATURES, [], slot_matrix(grid, day))

@@ -1,0 +1,141 @@
+"""Training rows of a bucket: sends of human users in the label period, with features as of the origin.
+
+N rows, F features. The local hour and weekday of a send pick the cross features; labels are cleaned with all that is
+known at `as_of`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sto_engine.config import Config
+from sto_engine.history.bucket import DAY_MS
+from sto_engine.history.profile import build_profile
+from sto_engine.history.rates import campaign_rates
+from sto_engine.history.sample import Campaigns
+from sto_engine.models.boosted import slot_scores
+from sto_engine.models.bundle import Bundle
+from sto_engine.models.features import FEATURES, Known, build_features, know
+from sto_engine.models.priors import Priors
+from sto_engine.models.seed_features import SLOT_FEATURES, slot_rows, user_features, user_matrix
+from sto_engine.slots import grid_of
+from sto_engine.train.moments import HOUR_MS, Moments, Span
+from sto_kernels.hashing import derive
+
+# A mail of Monday to Thursday is read on weekdays, whatever the window: one set of features serves all four.
+WEEKDAYS = ((0, 1, 2, 3), (4,), (5,), (6,))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows in the order of buckets; `order_N` is a hash that thins them alike however they came.
+
+    `rival_NR` are other models' scores of the same rows (RIVALS), NaN where there is none.
+    """
+
+    features_NF: NDArray[np.float32]
+    label_N: NDArray[np.float32]
+    campaign_N: NDArray[np.uint64]
+    time_N: NDArray[np.int64]
+    order_N: NDArray[np.uint64]
+    rival_NR: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.label_N)
+
+    def take(self, index_N: NDArray[Any]) -> "Rows":
+        return Rows(*(getattr(self, f.name)[index_N] for f in fields(self)))
+
+
+RIVALS = ("attention", "histogram", "seed_histogram", "previous")
+
+
+@dataclass(frozen=True)
+class Sends:
+    """Labelled sends of a bucket: row of the user, slot and weekday of the send, label, time, campaign; [N] each."""
+
+    user_N: NDArray[np.int64]
+    slot_N: NDArray[np.int64]
+    weekday_N: NDArray[np.int64]
+    label_N: NDArray[np.float32]
+    time_N: NDArray[np.int64]
+    campaign_N: NDArray[np.uint64]
+    order_N: NDArray[np.uint64]
+
+
+def labelled_sends(seen: Moments, span: Span, config: Config) -> Sends:
+    """Sends of [origin, last) to users who are no machines."""
+    cleaned, labels = seen.labels.cleaned, seen.labels
+    late_S = (cleaned.utc_S >= span.origin_ms) & (cleaned.utc_S < span.last_ms(config))
+    rows = np.flatnonzero(late_S & ~seen.now.bad_U[cleaned.user_S])
+    user_N, time_N = cleaned.user_S[rows].astype(np.int64), cleaned.utc_S[rows]
+    local_N = cleaned.local_S[rows]
+    wait_N = (cleaned.label_S if span.label in ("click", "conversion") else cleaned.latency_S)[rows]
+    label_N = ((wait_N >= 0) & (wait_N < span.label_ms)).astype(np.float32)
+    campaign_N = labels.campaign_key_C[cleaned.campaign_S[rows]]
+    h_N = labels.users["h"].to_numpy()[user_N]
+    order_N = derive(h_N ^ time_N.view(np.uint64), "train-sample")
+    weekday_N = (local_N // DAY_MS + 3) % 7  # the epoch was a Thursday
+    return Sends(user_N, local_N % DAY_MS // HOUR_MS, weekday_N, label_N, time_N, campaign_N, order_N)
+
+
+def bucket_rows(
+    seen: Moments, span: Span, priors: Priors, previous: tuple[Bundle, Campaigns] | None, config: Config
+) -> Rows:
+    """Second pass: rows of a bucket under the priors of the origin; `previous` scores the same rows, by its own."""
+    sends = labelled_sends(seen, span, config)
+    known = know(seen.origin, priors, config.model.half_life_days)
+    older = None if previous is None else _known_to(seen, previous, config)
+    features_NF = np.empty((len(sends.user_N), len(FEATURES)), np.float32)
+    rival_NR = np.full((len(sends.user_N), len(RIVALS)), np.nan, np.float32)
+    for days in WEEKDAYS:
+        rows = np.flatnonzero(np.isin(sends.weekday_N, days))
+        if not len(rows):
+            continue
+        user, slot = sends.user_N[rows], sends.slot_N[rows]
+        features = build_features(known, days[0])
+        features_NF[rows] = np.concatenate([features.user_FU[:, user], features.cross_XSU[:, slot, user]]).T
+        rival_NR[rows, 0] = features.p2_SU[slot, user]
+        if previous is not None and older is not None:
+            margin_US = slot_scores(previous[0], build_features(older, days[0]))
+            rival_NR[rows, 3] = 1 / (1 + np.exp(-margin_US[user, slot].astype(np.float64)))
+    rival_NR[:, 1] = known.slot_rate_24U[sends.slot_N, sends.user_N]
+    acts_U24 = known.counts.acts_U24
+    rival_NR[:, 2] = (acts_U24 / np.maximum(acts_U24.sum(axis=1, keepdims=True), 1))[sends.user_N, sends.slot_N]
+    return Rows(features_NF, sends.label_N, sends.campaign_N, sends.time_N, sends.order_N, rival_NR)
+
+
+def _known_to(seen: Moments, previous: tuple[Bundle, Campaigns], config: Config) -> Known:
+    bundle, campaigns = previous
+    priors = bundle.priors.with_campaigns(campaigns.key_C, *campaign_rates(campaigns))
+    return know(seen.origin, priors, config.model.half_life_days)
+
+
+def seed_rows(seen: Moments, span: Span, config: Config) -> Rows:
+    """Rows of the preset `seed_boosted`: profile, histogram and clock."""
+    sends, grid = labelled_sends(seen, span, config), grid_of(config.slots.grid)
+    profile = build_profile(seen.origin, grid, config.model.half_life_days)
+    slots_NG = slot_rows(sends.slot_N * (grid.slots // 24), sends.weekday_N, grid)
+    features_NF = np.concatenate([user_matrix(profile)[:, sends.user_N].T, slots_NG], axis=1)
+    rival_NR = np.full((len(sends.user_N), len(RIVALS)), np.nan, np.float32)
+    return Rows(features_NF, sends.label_N, sends.campaign_N, sends.time_N, sends.order_N, rival_NR)
+
+
+def seed_names(config: Config) -> list[str]:
+    """Names of the features of `seed_rows`."""
+    return [*user_features(grid_of(config.slots.grid)), *SLOT_FEATURES]
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """The rows of all parts, in their order."""
+    return Rows(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Rows)))
+
+
+def thin(rows: Rows, limit: int) -> Rows:
+    """The `limit` rows of the lowest hashes, in the order they came."""
+    if len(rows) <= limit:
+        return rows
+    return rows.take(np.sort(np.argsort(rows.order_N, kind="stable")[:limit]))

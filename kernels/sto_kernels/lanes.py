@@ -1,0 +1,85 @@
+"""Small steps on blocks of users: what the kernels of `attention`, `send_effect` and `curves` are built from.
+
+A block holds LANES users side by side, so that every step is a loop over lanes that the compiler turns into vector
+instructions, and a user's numbers do not depend on who stands beside him. Sums run in a fixed order and without
+fused operations: same bits for any split of users over blocks, buckets and threads.
+
+    L lanes    B cells (24 hours, or 48 = weekday hours then weekend hours)    all float64
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sto_kernels.compiled import jit
+
+LANES = 64
+DAY = 24
+# taps below this are left out: they add less than 1e-9 of a count
+TAP_FLOOR = 1e-9
+Floats = NDArray[np.float64]
+
+
+def gaussian_taps(width_h: float) -> Floats:
+    """Weights of a circular Gaussian kernel over a day by distance -12..11 h, summing to 1, float64 [24]."""
+    weight = np.exp(-0.5 * ((np.arange(DAY) - 12) / width_h) ** 2)
+    return np.asarray(weight / weight.sum())
+
+
+def smooth_days(x_NB: Floats, width_h: float) -> Floats:
+    """Circular Gaussian smoothing of each day of 24 hours of B = 24 or 48 cells, float64 [N, B]: the plain form."""
+    taps = gaussian_taps(width_h)
+    out_NB = np.zeros(x_NB.shape)
+    for first in range(0, x_NB.shape[1], DAY):
+        day = x_NB[:, first : first + DAY]
+        for tap in np.flatnonzero(taps > TAP_FLOOR):
+            out_NB[:, first : first + DAY] += taps[tap] * np.roll(day, 12 - int(tap), axis=1)
+    return out_NB
+
+
+def share_days(x_NB: Floats, share: float) -> Floats:
+    """Weekday and weekend hours lend each other a share of their counts, float64 [N, 48]."""
+    return np.asarray(x_NB + share * np.roll(x_NB, DAY, axis=1))
+
+
+@jit
+def load(x_UB, first, out_BL):  # type: ignore[no-untyped-def]
+    """Users first..first+L of a user-major table into a block; lanes without a user are 0."""
+    users, cells = min(LANES, x_UB.shape[0] - first), x_UB.shape[1]
+    for lane in range(users):
+        for cell in range(cells):
+            out_BL[cell, lane] = x_UB[first + lane, cell]
+    for cell in range(cells):
+        for lane in range(users, LANES):
+            out_BL[cell, lane] = 0.0
+
+
+@jit
+def store(x_BL, first, out_BU):  # type: ignore[no-untyped-def]
+    """The users of a block into a cell-major table [B, U]."""
+    users = min(LANES, out_BU.shape[1] - first)
+    for cell in range(out_BU.shape[0]):
+        for lane in range(users):
+            out_BU[cell, first + lane] = x_BL[cell, lane]
+
+
+@jit
+def smooth(x_BL, taps, out_BL):  # type: ignore[no-untyped-def]
+    """`smooth_days` of a block."""
+    out_BL[:] = 0.0
+    for tap in range(DAY):
+        if taps[tap] > TAP_FLOOR:
+            for day in range(0, x_BL.shape[0], DAY):
+                for hour in range(DAY):
+                    source = day + (hour + tap + 12) % DAY
+                    for lane in range(LANES):
+                        out_BL[day + hour, lane] += taps[tap] * x_BL[source, lane]
+
+
+@jit
+def lend(x_BL, share):  # type: ignore[no-untyped-def]
+    """`share_days` of a block of 48 cells, in place."""
+    for hour in range(DAY):
+        for lane in range(LANES):
+            week, weekend = x_BL[hour, lane], x_BL[hour + DAY, lane]
+            x_BL[hour, lane] = week + share * weekend
+            x_BL[hour + DAY, lane] = weekend + share * week
