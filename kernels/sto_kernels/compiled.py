@@ -15,24 +15,35 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numba
+import numpy as np
 from numba.core import caching
+from numpy.typing import NDArray
 
 from sto_kernels.codegen import cache_dir
 
 _log = logging.getLogger("sto_kernels")
 _numba: Any = caching  # typed in some releases only
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
-def jit(function: Kernel) -> Kernel:
+def jit(function: Callable[..., Any]) -> Any:
     """Compile at the first call for the types of its arguments; kept in the cache folder."""
     compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
     if kept_in() is not None:
         compiled._cache = _Cache(function)
-    return cast(Kernel, compiled)
+    return compiled
+
+
+def read_only(values: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
+    """The array as a kernel's input: contiguous, of this dtype, not writable; TypeError where that would lose values.
+
+    Numba compiles once more for every mixture of writable and read-only arguments: this leaves one mixture.
+    """
+    view = values.astype(dtype, order="C", casting="safe", copy=False).view()
+    view.flags.writeable = False
+    return view
 
 
 @cache
