@@ -52,7 +52,7 @@ def run_demo(out: Path, users: int, seed: int, threads: int, config: Config, pro
 
 
 def expected_opens(run_dir: Path, world: Path) -> dict[str, Any]:
-    """Opens that the truth expects of the model arm, against a fixed local hour and the oracle; see `evaluate.world`."""
+    """Opens that the truth expects of the model arm, of a fixed local hour and of the oracle; see `evaluate.world`."""
     judged = evaluate_world(world, run_dir)
     return {f"expected_opens_in_{horizon}": judged[f"within_{horizon}"] for horizon in HORIZONS}
 

@@ -35,6 +35,7 @@ OPTIONS = {
     ],
     "version": ["--log-json"],
     "bench": [],
+    "evaluate": [],
 }
 SCORE = ["score", "--store", "s", "--out", "o"]
 

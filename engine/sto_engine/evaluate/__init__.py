@@ -1,0 +1,1 @@
+"""What assignments were worth, where something outside the engine can say so."""
