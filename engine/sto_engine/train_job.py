@@ -256,7 +256,7 @@ class _Training:
         bundle_id = save_bundle(bundle, meta, fitted.forest, tensors, card)
         trees = self.config.train.trees
         holdout, rivals = fitted.card.get("holdout", {}), fitted.card.get("rivals", {})
-        return TrainReport(bundle_id, meta["as_of"], len(rows), rate, trees, holdout, rivals)
+        return TrainReport(bundle_id, self.span.as_of.isoformat(), len(rows), rate, trees, holdout, rivals)
 
 
 def settings(train: Train, instead: dict[str, Any]) -> Train:

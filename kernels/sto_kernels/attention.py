@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sto_kernels.compiled import jit
-from sto_kernels.lanes import LANES, Floats, gaussian_taps, lend, load, smooth, store
+from sto_kernels.lanes import LANES, Array, Floats, gaussian_taps, lend, load, smooth, store
 
 RATE_PRIOR = 1.5
 OWN_WIDTH_H, OWN_SHARE_DAYS, OWN_COUNTS = 0.8, 0.5, 45.0
@@ -40,9 +40,17 @@ def attention_rates(
 
 
 @jit
-def _rates(  # type: ignore[no-untyped-def]
-    opens_U48, exposure_U48, cohort_U, shape_K48, log_shape_K48, log_prior_CK, residual_C48, taps, rate_48U
-):
+def _rates(
+    opens_U48: Array,
+    exposure_U48: Array,
+    cohort_U: Array,
+    shape_K48: Array,
+    log_shape_K48: Array,
+    log_prior_CK: Array,
+    residual_C48: Array,
+    taps: Array,
+    rate_48U: Array,
+) -> None:
     opens, exposure = np.empty((48, LANES)), np.empty((48, LANES))
     rate, spread, weight = np.empty((48, LANES)), np.empty((48, LANES)), np.empty((len(shape_K48), LANES))
     cohort = np.zeros(LANES, np.int32)
@@ -59,7 +67,16 @@ def _rates(  # type: ignore[no-untyped-def]
 
 
 @jit
-def _mixture(opens, exposure, cohort, shape_K48, log_shape_K48, log_prior_CK, weight, rate):  # type: ignore[no-untyped-def]
+def _mixture(
+    opens: Array,
+    exposure: Array,
+    cohort: Array,
+    shape_K48: Array,
+    log_shape_K48: Array,
+    log_prior_CK: Array,
+    weight: Array,
+    rate: Array,
+) -> None:
     """Posterior mean curve of the mixture into `rate`; `weight` is scratch [K, L]."""
     shapes = len(shape_K48)
     count = np.zeros(LANES)
@@ -86,7 +103,7 @@ def _mixture(opens, exposure, cohort, shape_K48, log_shape_K48, log_prior_CK, we
 
 
 @jit
-def normalise(logits_KL):  # type: ignore[no-untyped-def]
+def normalise(logits_KL: Array) -> None:
     """Softmax over the K rows of each lane, in place."""
     top, total = np.full(LANES, -np.inf), np.zeros(LANES)
     for k in range(len(logits_KL)):
@@ -102,7 +119,7 @@ def normalise(logits_KL):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _own(opens, exposure, taps, spread, rate):  # type: ignore[no-untyped-def]
+def _own(opens: Array, exposure: Array, taps: Array, spread: Array, rate: Array) -> None:
     """Bend the curve by the user's own opens over what it expects of him, in place."""
     expected = np.empty((48, LANES))
     for cell in range(48):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sto_kernels.compiled import jit
-from sto_kernels.lanes import LANES, Floats, gaussian_taps, load, smooth, store
+from sto_kernels.lanes import LANES, Array, Floats, gaussian_taps, load, smooth, store
 
 AGES = 24
 RATE_WIDTH_H, RATE_LEVEL, RATE_SENDS = 1.0, 2.0, 15.0
@@ -32,7 +32,7 @@ class Windows:
 
 
 def windows(decay_24: Floats, hours: int, weekday: int, slots: int) -> Windows:
-    """Hours of [slot + a quarter of its length, + hours) in each cell on a weekday (Monday 0), weighted by age decay."""
+    """Hours of [slot + a quarter of it, + hours) in each cell on a weekday (Monday 0), weighted by age decay."""
     per_hour = slots / AGES
     first, cells, weights = [0], [], []
     for slot in range(slots):
@@ -60,7 +60,7 @@ def open_chances(rate_48U: Floats, window: Windows) -> Floats:
 
 
 @jit
-def _chances(rate_48U, first_S, cell_N, weight_N, p_SU):  # type: ignore[no-untyped-def]
+def _chances(rate_48U: Array, first_S: Array, cell_N: Array, weight_N: Array, p_SU: Array) -> None:
     users = rate_48U.shape[1]
     expected = np.empty(LANES)
     for first in range(0, users, LANES):
@@ -88,7 +88,9 @@ def slot_rates(
 
 
 @jit
-def _slot_rates(opens2_U24, sends2_U24, cohort_U, rate_C24, taps, rate_24U):  # type: ignore[no-untyped-def]
+def _slot_rates(
+    opens2_U24: Array, sends2_U24: Array, cohort_U: Array, rate_C24: Array, taps: Array, rate_24U: Array
+) -> None:
     opens, sends, prior = np.empty((24, LANES)), np.empty((24, LANES)), np.zeros((24, LANES))
     near_opens, near_sends = np.empty((24, LANES)), np.empty((24, LANES))
     for first in range(0, len(opens2_U24), LANES):
@@ -108,7 +110,9 @@ def _slot_rates(opens2_U24, sends2_U24, cohort_U, rate_C24, taps, rate_24U):  # 
             for lane in range(LANES):
                 level = prior[hour, lane] * ((opened[lane] + RATE_LEVEL) / (expected[lane] + RATE_LEVEL))
                 level = min(max(level, 1e-4), 0.95)
-                opens[hour, lane] = (near_opens[hour, lane] + RATE_SENDS * level) / (near_sends[hour, lane] + RATE_SENDS)
+                opens[hour, lane] = (near_opens[hour, lane] + RATE_SENDS * level) / (
+                    near_sends[hour, lane] + RATE_SENDS
+                )
         store(opens, first, rate_24U)
 
 
@@ -120,7 +124,7 @@ def act_shapes(acts_U24: NDArray[np.float32], cohort_U: NDArray[np.int32], shape
 
 
 @jit
-def _act_shapes(acts_U24, cohort_U, shape_C24, taps, share_24U):  # type: ignore[no-untyped-def]
+def _act_shapes(acts_U24: Array, cohort_U: Array, shape_C24: Array, taps: Array, share_24U: Array) -> None:
     acts, near = np.empty((24, LANES)), np.empty((24, LANES))
     for first in range(0, len(acts_U24), LANES):
         load(acts_U24, first, acts)
@@ -146,7 +150,7 @@ def smooth_counts(counts_U24: NDArray[np.float32], width_h: float) -> Floats:
 
 
 @jit
-def _smooth_counts(counts_U24, taps, out_24U):  # type: ignore[no-untyped-def]
+def _smooth_counts(counts_U24: Array, taps: Array, out_24U: Array) -> None:
     counts, near = np.empty((24, LANES)), np.empty((24, LANES))
     for first in range(0, len(counts_U24), LANES):
         load(counts_U24, first, counts)
@@ -162,7 +166,7 @@ def centred_logs(p_SU: Floats, out_SU: NDArray[np.float32], floor: float = 1e-6)
 
 
 @jit
-def _centred_logs(p_SU, floor, out_SU, mean_U):  # type: ignore[no-untyped-def]
+def _centred_logs(p_SU: Array, floor: float, out_SU: Array, mean_U: Array) -> None:
     slots, users = p_SU.shape
     logs = np.empty((slots, LANES))
     for first in range(0, users, LANES):

@@ -7,6 +7,8 @@ fused operations: same bits for any split of users over blocks, buckets and thre
     L lanes    B cells (24 hours, or 48 = weekday hours then weekend hours)    all float64
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +19,7 @@ DAY = 24
 # taps below this are left out: they add less than 1e-9 of a count
 TAP_FLOOR = 1e-9
 Floats = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 def gaussian_taps(width_h: float) -> Floats:
@@ -42,7 +45,7 @@ def share_days(x_NB: Floats, share: float) -> Floats:
 
 
 @jit
-def load(x_UB, first, out_BL):  # type: ignore[no-untyped-def]
+def load(x_UB: Array, first: int, out_BL: Array) -> None:
     """Users first..first+L of a user-major table into a block; lanes without a user are 0."""
     users, cells = min(LANES, x_UB.shape[0] - first), x_UB.shape[1]
     for lane in range(users):
@@ -54,7 +57,7 @@ def load(x_UB, first, out_BL):  # type: ignore[no-untyped-def]
 
 
 @jit
-def store(x_BL, first, out_BU):  # type: ignore[no-untyped-def]
+def store(x_BL: Array, first: int, out_BU: Array) -> None:
     """The users of a block into a cell-major table [B, U]."""
     users = min(LANES, out_BU.shape[1] - first)
     for cell in range(out_BU.shape[0]):
@@ -63,7 +66,7 @@ def store(x_BL, first, out_BU):  # type: ignore[no-untyped-def]
 
 
 @jit
-def smooth(x_BL, taps, out_BL):  # type: ignore[no-untyped-def]
+def smooth(x_BL: Array, taps: Array, out_BL: Array) -> None:
     """`smooth_days` of a block."""
     out_BL[:] = 0.0
     for tap in range(DAY):
@@ -76,7 +79,7 @@ def smooth(x_BL, taps, out_BL):  # type: ignore[no-untyped-def]
 
 
 @jit
-def lend(x_BL, share):  # type: ignore[no-untyped-def]
+def lend(x_BL: Array, share: float) -> None:
     """`share_days` of a block of 48 cells, in place."""
     for hour in range(DAY):
         for lane in range(LANES):

@@ -59,7 +59,7 @@ def send_hour_modes(
         gradient = (opens - rate) @ F - (theta_U5 - mean_U5) @ precision_55
         step = np.linalg.solve(hessian(), gradient[:, :, None])[:, :, 0]
         theta_U5 = theta_U5 + step * np.minimum(1, MAX_STEP / np.maximum(np.abs(step).max(1, keepdims=True), 1e-9))
-    return theta_U5.T, np.linalg.inv(hessian()).reshape(len(opens), 25).T
+    return theta_U5.T, np.asarray(np.linalg.inv(hessian()).reshape(len(opens), 25).T, np.float64)
 
 
 def send_hour_curve(opens_U24: Table, sends_U24: Table, mean_U5: Floats, precision_55: Floats, p0: float) -> Floats:
@@ -67,7 +67,7 @@ def send_hour_curve(opens_U24: Table, sends_U24: Table, mean_U5: Floats, precisi
     theta_5U, covariance_25U = send_hour_modes(opens_U24, sends_U24, mean_U5, precision_55, p0, STEPS)
     variance_US = np.einsum("si,uij,sj->us", F, covariance_25U.T.reshape(-1, 5, 5), F)
     log_rate_US = theta_5U.T @ F.T + 0.5 * np.minimum(variance_US, MAX_VARIANCE)
-    return np.clip(p0 * np.exp(log_rate_US), 1e-5, 0.95).T
+    return np.asarray(np.clip(p0 * np.exp(log_rate_US), 1e-5, 0.95).T)
 
 
 def slot_rates(opens2_U24: Table, sends2_U24: Table, cohort_U: NDArray[np.int32], rate_C24: Floats) -> Floats:

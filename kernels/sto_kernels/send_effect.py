@@ -1,6 +1,6 @@
-"""Effect of the send hour itself: a Poisson model of opens within 24 h with random harmonics a user (recipe, section 4).
+"""Effect of the send hour itself: a Poisson model of opens within 24 h, random harmonics a user (recipe, section 4).
 
-    opens_s ~ Poisson(n_s p0 exp(theta . F_s)),   F_s = [1, cos h, sin h, cos 2h, sin 2h],   theta ~ N(mean(cohort), Sigma)
+    opens_s ~ Poisson(n_s p0 exp(theta . F_s)),  F_s = [1, cos h, sin h, cos 2h, sin 2h],  theta ~ N(mean_cohort, Sigma)
 
 Each user's theta is the posterior mode by Newton steps held to a length of 1.5; the curve is p0 exp(theta.F + var / 2).
 U users, S = 24 send hours, 5 harmonics, L lanes. `naive_attention.send_hour_curve` is the twin.
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sto_kernels.compiled import jit
-from sto_kernels.lanes import LANES, Floats, load, store
+from sto_kernels.lanes import LANES, Array, Floats, load, store
 
 HARMONICS, PAIRS, SLOTS = 5, 15, 24
 STEPS, MAX_STEP, MAX_LOG, MAX_VARIANCE = 7, 1.5, 8.0, 2.0
@@ -50,7 +50,17 @@ def send_hour_curve(
 
 
 @jit
-def _modes(opens_U24, sends_U24, mean_U5, precision, p0, steps, F, theta_5U, covariance_25U):  # type: ignore[no-untyped-def]
+def _modes(
+    opens_U24: Array,
+    sends_U24: Array,
+    mean_U5: Array,
+    precision: Array,
+    p0: float,
+    steps: int,
+    F: Array,
+    theta_5U: Array,
+    covariance_25U: Array,
+) -> None:
     opens, sends, mean = np.empty((SLOTS, LANES)), np.empty((SLOTS, LANES)), np.empty((HARMONICS, LANES))
     theta, factor = np.empty((HARMONICS, LANES)), np.empty((PAIRS, LANES))
     unit, covariance = np.empty((HARMONICS, LANES)), np.empty((HARMONICS * HARMONICS, LANES))
@@ -71,7 +81,9 @@ def _modes(opens_U24, sends_U24, mean_U5, precision, p0, steps, F, theta_5U, cov
 
 
 @jit
-def _curves(opens_U24, sends_U24, mean_U5, precision, p0, F, p_24U):  # type: ignore[no-untyped-def]
+def _curves(
+    opens_U24: Array, sends_U24: Array, mean_U5: Array, precision: Array, p0: float, F: Array, p_24U: Array
+) -> None:
     opens, sends, mean = np.empty((SLOTS, LANES)), np.empty((SLOTS, LANES)), np.empty((HARMONICS, LANES))
     theta, factor, p = np.empty((HARMONICS, LANES)), np.empty((PAIRS, LANES)), np.empty((SLOTS, LANES))
     half = np.empty((HARMONICS, LANES))
@@ -95,8 +107,18 @@ def _curves(opens_U24, sends_U24, mean_U5, precision, p0, F, p_24U):  # type: ig
 
 
 @jit
-def newton(opens, sends, mean, precision, p0, steps, F, theta, factor):  # type: ignore[no-untyped-def]
-    """Newton steps from the mean to the mode of each lane; `factor` ends as the Cholesky factor of the precision there."""
+def newton(
+    opens: Array,
+    sends: Array,
+    mean: Array,
+    precision: Array,
+    p0: float,
+    steps: int,
+    F: Array,
+    theta: Array,
+    factor: Array,
+) -> None:
+    """Newton steps from the mean to the mode of each lane; `factor` ends as the Cholesky factor of its precision."""
     gradient = np.empty((HARMONICS, LANES))
     theta[:] = mean
     for _ in range(steps):
@@ -116,17 +138,20 @@ def newton(opens, sends, mean, precision, p0, steps, F, theta, factor):  # type:
 
 
 @jit
-def _derivatives(opens, sends, mean, precision, p0, F, theta, gradient, hessian):  # type: ignore[no-untyped-def]
+def _derivatives(
+    opens: Array,
+    sends: Array,
+    mean: Array,
+    precision: Array,
+    p0: float,
+    F: Array,
+    theta: Array,
+    gradient: Array,
+    hessian: Array,
+) -> None:
     """Gradient [5, L] and packed lower Hessian [15, L] of the log posterior, signs as a minimum."""
-    rate, pull = np.empty(LANES), np.zeros((HARMONICS, LANES))
-    for i in range(HARMONICS):
-        for j in range(HARMONICS):
-            for lane in range(LANES):
-                pull[i, lane] += precision[i, j] * (theta[j, lane] - mean[j, lane])
-        for j in range(i + 1):
-            hessian[i * (i + 1) // 2 + j] = precision[i, j]
-        for lane in range(LANES):
-            gradient[i, lane] = -pull[i, lane]
+    rate = np.empty(LANES)
+    _from_prior(mean, precision, theta, gradient, hessian)
     for slot in range(SLOTS):
         for lane in range(LANES):
             log_rate = 0.0
@@ -143,7 +168,19 @@ def _derivatives(opens, sends, mean, precision, p0, F, theta, gradient, hessian)
 
 
 @jit
-def cholesky(a):  # type: ignore[no-untyped-def]
+def _from_prior(mean: Array, precision: Array, theta: Array, gradient: Array, hessian: Array) -> None:
+    """The share of the prior in both derivatives."""
+    for i in range(HARMONICS):
+        gradient[i] = 0.0
+        for j in range(HARMONICS):
+            for lane in range(LANES):
+                gradient[i, lane] -= precision[i, j] * (theta[j, lane] - mean[j, lane])
+        for j in range(i + 1):
+            hessian[i * (i + 1) // 2 + j] = precision[i, j]
+
+
+@jit
+def cholesky(a: Array) -> None:
     """Packed lower Cholesky factor of each lane's positive definite 5 x 5 matrix, in place."""
     for i in range(HARMONICS):
         for j in range(i + 1):
@@ -160,7 +197,7 @@ def cholesky(a):  # type: ignore[no-untyped-def]
 
 
 @jit
-def forward(factor, x):  # type: ignore[no-untyped-def]
+def forward(factor: Array, x: Array) -> None:
     """Solve L y = x of each lane, in place."""
     for i in range(HARMONICS):
         row = i * (i + 1) // 2
@@ -172,7 +209,7 @@ def forward(factor, x):  # type: ignore[no-untyped-def]
 
 
 @jit
-def backward(factor, x):  # type: ignore[no-untyped-def]
+def backward(factor: Array, x: Array) -> None:
     """Solve L^T y = x of each lane, in place."""
     for back in range(HARMONICS):
         i = HARMONICS - 1 - back

@@ -23,7 +23,7 @@ COLUMNS = ("campaign_id", "event_type", "event_ts", "tz_offset", "device_type", 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Users of a bucket (rows of `users`) and their cleaned events of [start, end); campaigns by the hash of their id."""
+    """Users of a bucket, rows of `users`, and their cleaned events of [start, end); campaigns by the hash of the id."""
 
     users: pl.DataFrame
     cleaned: Cleaned

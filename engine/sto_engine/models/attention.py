@@ -1,4 +1,4 @@
-"""`attention`: where each user looks into his inbox, from when mail lay unread and when it was opened (recipe, section 3).
+"""`attention`: when each user looks into his inbox, from when mail lay unread and when it was opened (recipe, 3).
 
 Without a bundle the priors are fitted in the run, from phase 0; with one they are the bundle's. Only how much each
 campaign appeals always comes from tonight's history, since campaigns are younger than bundles.
@@ -54,7 +54,12 @@ class Attention:
         p_SU = p24_SU if self.model.label == "open_24h" else p2_SU
         p_open_US = np.ascontiguousarray(p_SU.T, np.float32) if known.priors.has_sends else None
         utility_US = p_SU.T if self.model.w24 == 0 else blend(p_SU.T, p24_SU.T, self.model.w24)
-        return Utilities(np.ascontiguousarray(utility_US, np.float32), p_open_US, reasons(known), known.counts.acts_U.astype(np.float32))
+        return Utilities(
+            np.ascontiguousarray(utility_US, np.float32),
+            p_open_US,
+            reasons(known),
+            known.counts.acts_U.astype(np.float32),
+        )
 
 
 def history_sums(bucket: Bucket, buckets: int, bundle: Bundle | None) -> dict[str, NDArray[Any]]:
@@ -87,7 +92,7 @@ def blend(p_US: Floats, p24_US: Floats, w24: float) -> Floats:
 
 
 def reasons(known: Known) -> NDArray[Any]:
-    """`model` for users with a history of their own, `cohort` or `global` for the rest, `fallback` if nobody has any."""
+    """`model` for users with a history of their own, `cohort` or `global` for others, `fallback` if nobody has any."""
     own_U = (known.counts.sent_U > 0) | (known.counts.acts_U > 0)
     cohort_U = known.priors.cohorts_of(known.bucket.users["cohort"]) < len(known.priors.cohort_names)
     reason_U = np.where(own_U, "model", np.where(cohort_U, "cohort", "global")).astype(object)

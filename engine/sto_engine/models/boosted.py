@@ -1,7 +1,7 @@
 """`boosted`: attention and its companions under a small forest; P(label) of every slot in one kernel call (recipe, 6).
 
-    margin = base margin (ridge logistic on two levels and two shapes, shapes halved) + forest (monotone in both)
-    p_open = sigmoid(margin), calibrated where the bundle says how; the slot is the argmax of the margin
+margin = base margin (ridge logistic on two levels and two shapes, shapes halved) + forest (monotone in both)
+p_open = sigmoid(margin), calibrated where the bundle says how; the slot is the argmax of the margin
 """
 
 from collections.abc import Sequence
@@ -94,7 +94,7 @@ def calibrated(bundle: Bundle, p_US: NDArray[np.float64]) -> NDArray[np.float64]
     if "calibration_x" not in bundle.tensors:
         return p_US
     x_N, y_N = bundle.tensors["calibration_x"], bundle.tensors["calibration_y"]
-    return np.interp(p_US, x_N, y_N)
+    return np.asarray(np.interp(p_US, x_N, y_N), np.float64)
 
 
 def check_features(bundle: Bundle, wanted: Sequence[str]) -> None:

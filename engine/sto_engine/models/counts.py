@@ -1,4 +1,4 @@
-"""The counts of recipe 1-5 of a bucket's users or of the sample, given how much each campaign appeals and how mail ages.
+"""The counts of recipe 1-5 of a bucket's users or of the sample, given the appeal of campaigns and how mail ages.
 
 A history without a single send (activity alone) has no exposure: then every hour of the window counts as one hour at
 risk and every act as an open, and the attention model becomes a shrunken histogram.

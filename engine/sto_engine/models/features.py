@@ -73,7 +73,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Features:
-    """Features of everyone on one weekday: USER_FEATURES [F, U], CROSS [X, S, U], and the chances behind them [S, U]."""
+    """Features of everyone on a weekday: USER_FEATURES [F, U], CROSS [X, S, U], and the chances behind them [S, U]."""
 
     user_FU: NDArray[np.float32]
     cross_XSU: NDArray[np.float32]

@@ -1,6 +1,7 @@
-"""Sums and sample of a moment -> the priors at that moment (recipe, section 7). Pure: no clock, no buckets, no threads."""
+"""Sums and sample of a moment -> the priors at that moment (recipe, section 7); pure."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sto_engine.history.rates import campaign_rates
 from sto_engine.history.sample import Campaigns, Sample
@@ -9,7 +10,6 @@ from sto_engine.models.fit_effect import fit_act_shapes, fit_effect, fit_slot_ra
 from sto_engine.models.fit_shapes import fit_shapes
 from sto_engine.models.priors import Priors
 from sto_kernels.count_walk import age_decay
-from sto_kernels.journal import Counts
 from sto_kernels.lanes import Floats
 
 DECAY_USERS = 8_000
@@ -59,12 +59,9 @@ def _decay(sample: Sample, rate24_C: Floats, end_ms: int) -> Floats:
     return age_decay(cleaned, min(DECAY_USERS, sample.users), rate24_C, end_ms)
 
 
-def _ratio(opens: Floats, sends: Floats) -> float:
+def _ratio(opens: NDArray[np.float32], sends: NDArray[np.float32]) -> float:
     return float(opens.sum(dtype=np.float64) / max(sends.sum(dtype=np.float64), 1.0))
 
 
-def _wide(x: np.ndarray) -> Floats:
+def _wide(x: NDArray[np.float32]) -> Floats:
     return np.asarray(x, np.float64)
-
-
-__all__ = ["Counts", "fit_priors"]

@@ -1,4 +1,4 @@
-"""Personas: the K shapes of attention, how common they are in each cohort, and how cohorts bend them (recipe, section 3).
+"""Personas: the K shapes of attention, how common they are in a cohort, how cohorts bend them (recipe, section 3).
 
 EM of a Gamma-Poisson mixture over users with at least two opens, tempered over the first half of its rounds, shapes
 smoothed over neighbouring hours and pulled to the pooled curve. U users of the sample, K shapes, C cohorts, 48 cells.
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sto_kernels.attention import RATE_PRIOR
 from sto_kernels.lanes import Floats, share_days, smooth_days
 from sto_kernels.naive_attention import mixture, softmax
 
@@ -71,9 +70,7 @@ def _unit(shape_K48: Floats, pooled_48: Floats, exposure_48: Floats) -> Floats:
     return np.asarray(shape_K48 / (total_K / (pooled_48 * exposure_48).sum()))
 
 
-def _tempered(
-    opens: Floats, exposure: Floats, shape: Floats, common_K: Floats, heat: float
-) -> tuple[Floats, Floats]:
+def _tempered(opens: Floats, exposure: Floats, shape: Floats, common_K: Floats, heat: float) -> tuple[Floats, Floats]:
     """Posterior weights to the power `heat` (renormalised), and posterior mean rates."""
     weight, gain = mixture(opens, exposure, shape, np.log(common_K)[None])
     if heat < 1.0:

@@ -3,8 +3,8 @@
     utility = 2-hour sum of (kernel_1h(acts) + 5 * shape of the cohort)
     fewer than 5 human acts: the shape of the cohort (of everyone, where the cohort never acted)
 
-It mirrors past send times where mail was sent at few hours. Its probability of an open is the slot rate: what mails sent
-near that hour brought, null where nothing was ever sent.
+It mirrors past send times where mail was sent at few hours. Its probability of an open is the slot rate: what mails
+sent near that hour brought, null where nothing was ever sent.
 """
 
 from collections.abc import Mapping, Sequence

@@ -45,7 +45,9 @@ def _check_bundle(config: Config, bundle: Bundle) -> None:
         asked["model.label"], found["model.label"] = config.model.label, bundle.meta["label"]
     for key, value in asked.items():
         if value is not None and value != found[key]:
-            raise ConfigError(f'{key} = "{value}", but bundle {bundle.path} was trained for {found[key]}; train it anew')
+            raise ConfigError(
+                f'{key} = "{value}", but bundle {bundle.path} was trained for {found[key]}; train it anew'
+            )
 
 
 def check_model(config: Config) -> None:

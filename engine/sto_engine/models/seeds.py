@@ -53,7 +53,7 @@ class SeedHistogram:
         everyone_S = priors.get(EVERYONE, nothing)
         cohort_US = np.array([priors.get(COHORT + name, nothing) for name in profile.users["cohort"]])
         cohort_US = cohort_US.reshape(-1, self.grid.slots)
-        own_U, cohort_U = profile.acts_U >= MIN_ACTS, cohort_US.any(axis=1)
+        own_U, cohort_U = profile.acts_U >= MIN_ACTS, np.asarray(cohort_US.any(axis=1))
         usual_US = np.where(cohort_U[:, None], cohort_US, everyone_S)
         utility_US = np.where(own_U[:, None], profile.acts_US + 1, usual_US).astype(np.float32)
         reason_U = np.where(own_U, "histogram", np.where(cohort_U, "cohort", "global")).astype(object)

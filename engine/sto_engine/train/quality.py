@@ -1,7 +1,7 @@
 """How good a model is on rows it has not seen: the figures of the model card, and whether a rival is better.
 
-AUC is Mann-Whitney with ties half; its standard error is that of Hanley and McNeil (1982). ECE is over ten bins of equal
-count. N rows.
+AUC is Mann-Whitney with ties half; its standard error is that of Hanley and McNeil (1982). ECE is over ten bins of
+equal count. N rows.
 """
 
 import math
