@@ -41,6 +41,13 @@ def test_a_seed_fixes_every_byte_on_any_number_of_threads(tmp_path: Path, monkey
     assert digests(tmp_path / "a") != digests(tmp_path / "c")
 
 
+def test_a_simulation_replaces_an_older_one_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sto_engine.simulate.run.CHUNK_USERS", 70)
+    for name, users in (("a", 300), ("a", 100), ("b", 100)):
+        simulate(tmp_path / name, "attention", users, 20, 1, Silent())
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+
+
 def test_a_chunk_does_not_depend_on_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sto_engine.simulate.run.CHUNK_USERS", 70)
     for name, users in (("a", 140), ("b", 300)):

@@ -22,9 +22,9 @@ OFFICE, ALL_DAY = 1, 4
 PEAKS_K2 = np.array([[peak for peak, _, _ in day] for day in DAYS])
 _KIND_SHARES = np.array([0.25, 0.25, 0.28, 0.08, 0.14])
 # how much likelier a kind is than on average: a region and a source say a little, an office address a lot
-_REGION_TILT = np.array([[1.3, 1.0, 0.8, 0.9, 1.1], [0.8, 1.1, 1.2, 0.7, 1.0], [1.0, 0.8, 1.0, 1.9, 0.9]])
+_REGION_TILT = np.array([[1.5, 1.0, 0.7, 0.8, 1.1], [0.7, 1.2, 1.4, 0.6, 1.0], [0.9, 0.7, 1.0, 2.4, 0.9]])
 _SOURCE_TILT = np.array(
-    [[0.8, 0.9, 1.3, 1.4, 1.0], [1.2, 0.8, 1.2, 0.7, 1.1], [1.3, 1.0, 0.9, 0.9, 1.0], [0.8, 1.5, 0.7, 1.0, 1.0]]
+    [[0.7, 0.9, 1.4, 1.5, 1.0], [1.3, 0.7, 1.2, 0.6, 1.1], [1.5, 1.0, 0.8, 0.9, 1.0], [0.7, 1.7, 0.6, 1.0, 1.0]]
 )
 _OFFICE_TILT = np.array([[1.0, 1.0, 1.0, 1.0, 1.0], [0.5, 6.0, 0.25, 0.2, 0.8]])
 

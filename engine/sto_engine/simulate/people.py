@@ -25,12 +25,7 @@ ZONE_SHARES = np.array([share for _, share in ZONES.values()])
 COUNTRIES = tuple(dict.fromkeys(country for country, _ in ZONES.values()))
 COUNTRY_OF_ZONE = np.array([COUNTRIES.index(country) for country, _ in ZONES.values()])
 REGIONS = ("americas", "europe", "asia")
-_REGION_OF_ZONE = np.array(
-    [
-        ("America", "Europe").index(z) if z in ("America", "Europe") else 2
-        for z in (name.split("/")[0] for name in ZONES)
-    ]
-)
+_REGION_OF_ZONE = np.array([{"America": 0, "Europe": 1}.get(name.split("/")[0], 2) for name in ZONES])
 SOURCES = ("web", "store", "referral", "import")
 _DOMAINS = ("gmail.com", "outlook.com", "yahoo.com", "icloud.com", "gmx.de", "example.org")
 _DOMAIN_SHARES = (0.42, 0.2, 0.14, 0.1, 0.05, 0.09)

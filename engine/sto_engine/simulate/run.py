@@ -88,8 +88,11 @@ def simulate(
     def work(number: int) -> Written:
         return _write_events(out, number, draw_chunk(plan, number, sizes[number]))
 
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         counts = _collect(out, pool.map(work, range(len(sizes))), progress)
+    finally:
+        pool.shutdown(cancel_futures=True)
     return SimulationReport(world, history, users, days, *counts, str(end - timedelta(days=days)), str(end))
 
 
@@ -106,8 +109,9 @@ def _prepare(out: Path) -> None:
         (out / "events").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotCreate(f"{out} cannot be created: {error.strerror}; check --out") from error
-    for old in (out / "events").glob("part-*.parquet"):
-        old.unlink()
+    # recipients are written last: where a run was killed there are none, and it is not taken for a whole one
+    for old in [out / "recipients.parquet", *(out / "events").glob("part-*.parquet")]:
+        old.unlink(missing_ok=True)
 
 
 def _plan(world: str, history: str, days: int, seed: int, end: date, campaigns_per_day: float) -> Plan:

@@ -50,7 +50,8 @@ def _draw_delays(rng: np.random.Generator, n: int) -> Floats:
 def draw(rng: np.random.Generator, people: People, period: Period) -> Scene:
     """A preference of one daily and one half-daily wave; the hour it peaks at follows the person's kind."""
     users = len(people)
-    peak_U = PEAKS_K2[draw_kinds(rng, people), rng.integers(0, 2, users)] + rng.normal(0, 1.5, users)
+    is_second_U = (rng.random(users) < 0.3).astype(np.int64)
+    peak_U = PEAKS_K2[draw_kinds(rng, people), is_second_U] + rng.normal(0, 1.0, users)
     daily_U, half_U = rng.gamma(4.0, 0.17, users), rng.normal(0.25, 0.15, users)
     turn_UH = 2 * np.pi * (np.arange(WEEK_H) + 0.5 - peak_U[:, None]) / DAY_H
     wave_UH = daily_U[:, None] * np.cos(turn_UH) + half_U[:, None] * np.cos(2 * turn_UH)

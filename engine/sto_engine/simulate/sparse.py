@@ -1,8 +1,8 @@
 """World `sparse`: little mail, few opens, and people who check their inbox once to three times a day by the clock.
 
 A check happens on a day with a probability of its own, at a time drawn evenly from a narrow span around its hour. Mail
-is opened, or not, at the first check after it came, however old it is; the later checks of a day are the more tired
-ones. The spans of a day do not overlap, so the probabilities are finite sums:
+is opened, or not, at the first check after it came, however old it is (up to four days); the later checks of a day
+are the more tired ones. The spans of a day do not overlap, so the probabilities are finite sums:
 
     P(open within L | sent at s) = sum_j  P(no check between s and span j) * P(check j after s, by s + L) * q_j
 
@@ -76,16 +76,16 @@ def _day_and_clock(week_hour_N: Floats, ahead: int) -> tuple[Ints, Floats]:
 
 
 def draw(rng: np.random.Generator, people: People, period: Period) -> Scene:
-    """Check times near the two peaks of the person's kind and at one free hour, each the less usual than the last."""
+    """One to three check times out of both peaks of the person's kind and the first of another kind of the cohort."""
     users = len(people)
-    kind_U = draw_kinds(rng, people)
-    hours_UJ = np.column_stack([PEAKS_K2[kind_U], rng.uniform(7, 22, users)]) + rng.normal(0, 0.7, (users, 3))
+    peaks_UJ = np.column_stack([PEAKS_K2[draw_kinds(rng, people)], PEAKS_K2[draw_kinds(rng, people), 0]])
+    hours_UJ = peaks_UJ + rng.normal(0, 0.6, (users, 3))
     middle_UJ = _spread_out(hours_UJ)
     count_U1 = 1 + (rng.random(users)[:, None] >= np.array([0.45, 0.85])).sum(axis=1, keepdims=True)
     # which of the three are kept differs by person, else everyone with one check would have the earliest
     rank_UJ = rng.random((users, 3)).argsort(axis=1)
     happens_UJ = np.where(rank_UJ < count_U1, rng.beta(6.0, 2.0, (users, 3)), 0.0)
-    opens_UJ = rng.beta(1.2, 7.0, users)[:, None] * np.array(TIRED_J)
+    opens_UJ = rng.beta(1.3, 5.0, users)[:, None] * np.array(TIRED_J)
     routine = Routine(
         middle_WUJ=np.stack([middle_UJ, np.minimum(middle_UJ + 1.0, DAY_H - 1.0)]),
         happens_WUJ=np.stack([happens_UJ, 0.6 * happens_UJ]),
