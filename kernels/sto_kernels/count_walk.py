@@ -319,7 +319,7 @@ def _fit_decay(
             at_48[cell_R[r]] += weight_R[r] * g[age_R[r]] * user_U[user_R[r]]
         hour_48 = (opens_48 + 1) / (at_48 + at_48.sum() / opens_48.sum())
         for r in range(len(user_R)):
-            at_24[age_R[r]] += weight_R[r] * hour_48[cell_R[r]]
+            at_24[age_R[r]] += weight_R[r] * hour_48[cell_R[r]] * user_U[user_R[r]]
         g = (opens_24 + 1) / (at_24 + 1)
         g = g / g[0]
         for r in range(len(user_R)):
