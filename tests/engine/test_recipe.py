@@ -59,7 +59,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, recipe: ModuleType) -> Path
     good_U = ~np.any([(found.machine_U > 0) | found.invalid_U for found in flags], axis=0)
     good = joined.users.filter(pl.Series(good_U))["user_id"]
     events = pl.concat([pl.read_parquet(path) for path in sorted((world / "events").glob("*.parquet"))])
-    early = events.filter(pl.col("event_ts") < pl.lit(DAY).cast(pl.Datetime("ms", "UTC")) - pl.duration(days=60))
+    end = pl.lit(DAY).cast(pl.Datetime("ms", "UTC"))
+    events = events.filter(pl.col("event_ts") >= end - pl.duration(days=90))  # the script knows no earlier ones
+    early = events.filter(pl.col("event_ts") < end - pl.duration(days=60))
     good = good.filter(good.is_in(early["user_id"].unique().to_list()))
     people.filter(pl.col("user_id").is_in(good.to_list())).write_parquet(world / "recipients.parquet")
     for path in (world / "events").glob("*.parquet"):
