@@ -55,14 +55,16 @@ class _Rates(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """Of all users, as in Counts."""
+    """As in journal.Counts; the five tables by send hour and the three sums over sends each in one array."""
 
     opens_U48: Array
     exposure_U48: Array
-    slots_U5x24: Array
+    slots_5xU24: Array
     acts_U24: Array
-    profile_U5: Array
-    last_U: Array
+    sends_3xU: Array
+    mobile_acts_U: Array
+    acts_U: Array
+    last_act_U: Array
 
 
 def campaign_sums(cleaned: Cleaned, bad_U: NDArray[np.bool_], origin_ms: int, campaigns: int) -> Int64s:
@@ -91,16 +93,19 @@ def count(
     if len(rho2_C) != len(rho24_C) or decay_24.shape != (AGES,) or kernel_168x48.shape != (168, 48):
         raise ValueError("count needs as many rho2_C as rho24_C, decay_24 [24] and kernel_168x48 [168, 48]")
     sends, acts = _sends(cleaned, users, len(rho2_C)), _acts(cleaned, users)
-    rho = [read_only(x, np.float64) for x in (rho2_C, rho24_C, decay_24, kernel_168x48)]
-    tables = [np.empty(shape, np.float32) for shape in ((users, 48), (users, 48), (users, 5, 24), (users, 24))]
-    profile_U5, last_U = np.zeros((users, 5), np.float64), np.full(users, NO_TIME, np.int64)
-    opens_U48, exposure_U48, slots_U5x24, acts_U24 = tables
-    sums = _Sums(opens_U48, exposure_U48, slots_U5x24, acts_U24, profile_U5, last_U)
-    _count(sends, acts, _Rates(*rho), _Moment(origin_ms, float(half_life_ms)), sums)
-    slots = [np.ascontiguousarray(slots_U5x24[:, i]) for i in range(5)]
-    profile = [np.ascontiguousarray(profile_U5[:, i]) for i in range(5)]
-    columns: list[Any] = [opens_U48, exposure_U48, *slots, acts_U24, *profile, last_U]
+    rates = _Rates(*(read_only(x, np.float64) for x in (rho2_C, rho24_C, decay_24, kernel_168x48)))
+    moment, sums = _Moment(origin_ms, float(half_life_ms)), _new_sums(users)
+    _count_sends(sends, rates, moment, sums)
+    _count_acts(acts, moment, sums)
+    opens_U48, exposure_U48, slots_5xU24, acts_U24, sends_3xU, *act_sums = sums
+    columns: list[Any] = [opens_U48, exposure_U48, *slots_5xU24, acts_U24, *sends_3xU, *act_sums]
     return Counts(*columns)
+
+
+def _new_sums(users: int) -> _Sums:
+    cells, slots = [np.empty((users, 48), np.float32) for _ in range(2)], np.empty((5, users, 24), np.float32)
+    act_sums = np.zeros(users), np.zeros(users), np.full(users, NO_TIME, np.int64)
+    return _Sums(cells[0], cells[1], slots, np.empty((users, 24), np.float32), np.zeros((3, users)), *act_sums)
 
 
 def age_decay(cleaned: Cleaned, users: int, rho24_C: Float64s, origin_ms: int) -> Float64s:
@@ -186,61 +191,93 @@ def _campaign_sums(sends: _Sends, bad_U: Array, origin_ms: int, sums_C4: Array) 
 
 
 @jit
-def _count(sends: _Sends, acts: _Acts, rates: _Rates, moment: _Moment, sums: _Sums) -> None:
-    opens, exposure = np.zeros(48), np.zeros(48)
-    slots, histogram = np.zeros((5, 24)), np.zeros(24)
-    s, a = 0, 0
-    for u in range(len(sums.last_U)):
-        opens[:], exposure[:], slots[:], histogram[:] = 0.0, 0.0, 0.0, 0.0
-        while s < len(sends.user) and sends.user[s] == u:
-            if sends.utc[s] < moment.origin_ms:
-                _add_send(sends, s, rates, moment, opens, exposure, slots, sums.profile_U5[u])
+def _count_sends(sends: _Sends, rates: _Rates, moment: _Moment, sums: _Sums) -> None:
+    user_S, utc_S, local_S, latency_S, campaign_S = sends
+    rho2_C, rho24_C, decay_24, kernel_168x48 = rates
+    opens_U48, exposure_U48, slots_5xU24, sends_3xU = (
+        sums.opens_U48,
+        sums.exposure_U48,
+        sums.slots_5xU24,
+        sums.sends_3xU,
+    )
+    opens, exposure, slots, s = np.zeros(48), np.zeros(48), np.zeros((5, 24)), 0
+    for u in range(len(opens_U48)):
+        opens[:], exposure[:], slots[:] = 0.0, 0.0, 0.0
+        while s < len(user_S) and user_S[s] == u:
+            local, observed, c = local_S[s], moment.origin_ms - utc_S[s], campaign_S[s]
+            latency = _known(latency_S[s], observed)
             s += 1
-        while a < len(acts.user) and acts.user[a] == u:
-            if acts.utc[a] < moment.origin_ms:
-                histogram[acts.local[a] // HOUR_MS % 24] += _fade(moment, moment.origin_ms - acts.utc[a])
-                sums.profile_U5[u, 3] += acts.mobile[a]
-                sums.profile_U5[u, 4] += 1
-                sums.last_U[u] = max(sums.last_U[u], acts.utc[a])
+            if observed <= 0:
+                continue
+            fade = _fade(moment.half_life_ms, observed)
+            _add_slots(slots, local // HOUR_MS % 24, latency, observed, rho2_C[c], rho24_C[c], fade)
+            _add_profile(sends_3xU, u, latency)
+            if latency < DAY_PART_MS:
+                opens[_cell(local + latency)] += fade
+            if latency >= DAY_PART_MS and observed >= DAY_PART_MS:
+                _add_unopened(exposure, kernel_168x48, _hour_of_week(local), rho24_C[c] * fade)
+            else:
+                _add_stay(exposure, local, min(latency, observed, DAY_PART_MS), decay_24, rho24_C[c] * fade)
+        _store(opens, opens_U48, u)
+        _store(exposure, exposure_U48, u)
+        for kind in range(5):
+            _store(slots[kind], slots_5xU24[kind], u)
+
+
+@jit
+def _count_acts(acts: _Acts, moment: _Moment, sums: _Sums) -> None:
+    user_A, utc_A, local_A, mobile_A = acts
+    acts_U24, mobile_acts_U, acts_U, last_act_U = sums.acts_U24, sums.mobile_acts_U, sums.acts_U, sums.last_act_U
+    histogram, a = np.zeros(24), 0
+    for u in range(len(acts_U24)):
+        histogram[:] = 0.0
+        while a < len(user_A) and user_A[a] == u:
+            if utc_A[a] < moment.origin_ms:
+                histogram[local_A[a] // HOUR_MS % 24] += _fade(moment.half_life_ms, moment.origin_ms - utc_A[a])
+                mobile_acts_U[u] += mobile_A[a]
+                acts_U[u] += 1
+                last_act_U[u] = max(last_act_U[u], utc_A[a])
             a += 1
-        sums.opens_U48[u], sums.exposure_U48[u] = opens, exposure
-        sums.slots_U5x24[u], sums.acts_U24[u] = slots, histogram
+        _store(histogram, acts_U24, u)
 
 
 @jit
-def _fade(moment: _Moment, age_ms: int) -> float:
-    return 2.0 ** -(age_ms / moment.half_life_ms) if moment.half_life_ms > 0 else 1.0
+def _store(cells: Array, table: Array, u: int) -> None:
+    for cell in range(len(cells)):
+        table[u, cell] = cells[cell]
 
 
 @jit
-def _add_send(
-    sends: _Sends, s: int, rates: _Rates, moment: _Moment, opens: Array, exposure: Array, slots: Array, profile: Array
-) -> None:
-    local, observed, c = sends.local[s], moment.origin_ms - sends.utc[s], sends.campaign[s]
-    latency, fade, hour = _known(sends.latency[s], observed), _fade(moment, observed), local // HOUR_MS % 24
-    profile[0] += 1
-    if latency < -NO_TIME:
-        profile[1] += 1
-        profile[2] += np.log(max(latency / HOUR_MS, MIN_LATENCY_H))
+def _fade(half_life_ms: float, age_ms: int) -> float:
+    return 2.0 ** -(age_ms / half_life_ms) if half_life_ms > 0 else 1.0
+
+
+@jit
+def _add_slots(slots: Array, hour: int, latency: int, observed: int, rho2: float, rho24: float, fade: float) -> None:
     if observed >= SHORT_MS:
-        slots[0, hour] += rates.rho2_C[c] * fade
+        slots[0, hour] += rho2 * fade
         slots[1, hour] += (latency < SHORT_MS) * fade
         slots[4, hour] += fade
-    slots[2, hour] += rates.rho24_C[c] * fade
+    slots[2, hour] += rho24 * fade
     slots[3, hour] += (latency < DAY_PART_MS) * fade
-    if latency < DAY_PART_MS:
-        opens[_cell(local + latency)] += fade
-    weight = rates.rho24_C[c] * fade
-    if latency >= DAY_PART_MS and observed >= DAY_PART_MS:
-        row = rates.kernel_168x48[_hour_of_week(local)]
-        for cell in range(48):
-            exposure[cell] += weight * row[cell]
-    else:
-        _add_stay(local, min(latency, observed, DAY_PART_MS), rates.decay_24, weight, exposure)
 
 
 @jit
-def _add_stay(local: int, stay: int, decay_24: Array, weight: float, exposure: Array) -> None:
+def _add_profile(sends_3xU: Array, u: int, latency: int) -> None:
+    sends_3xU[0, u] += 1
+    if latency < -NO_TIME:
+        sends_3xU[1, u] += 1
+        sends_3xU[2, u] += np.log(max(latency / HOUR_MS, MIN_LATENCY_H))
+
+
+@jit
+def _add_unopened(exposure: Array, kernel_168x48: Array, hour_of_week: int, weight: float) -> None:
+    for cell in range(48):
+        exposure[cell] += weight * kernel_168x48[hour_of_week, cell]
+
+
+@jit
+def _add_stay(exposure: Array, local: int, stay: int, decay_24: Array, weight: float) -> None:
     """The hours from `local` to `local + stay`, each in its cell and weighted by its age."""
     low, end = local, local + stay
     while low < end:
