@@ -15,31 +15,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sto_kernels.compiled import jit, read_only
-from sto_kernels.journal import HOUR_MS, NO_LATENCY, NO_TIME, Cleaned, Counts, Float32s, Float64s, Int64s
+from sto_kernels.decay_walk import age_decay
+from sto_kernels.journal import HOUR_MS, NO_TIME, Cleaned, Counts, Float32s, Float64s, Int64s
+from sto_kernels.stays import (
+    AGES,
+    DAY_PART_MS,
+    NEVER,
+    SHORT_MS,
+    Array,
+    Sends,
+    age_of,
+    cell_of,
+    check_users,
+    hour_of_week,
+    known_latency,
+    send_table,
+)
 
-AGES = 24
-DAY_PART_MS = AGES * HOUR_MS
-SHORT_MS = 2 * HOUR_MS
-DECAY_ROUNDS, DECAY_START_H, DECAY_FLOOR, USER_PRIOR = 4, 8.0, 1e-3, 1.5
 MIN_LATENCY_H = 1e-3
 # an unopened send stands for one at a quarter past its hour
 QUARTER = 0.25
-Array = NDArray[Any]
-
-
-class _Sends(NamedTuple):
-    user: Array
-    utc: Array
-    local: Array
-    latency: Array
-    campaign: Array
+__all__ = ["age_decay", "campaign_sums", "count", "unopened_kernel"]
 
 
 class _Acts(NamedTuple):
-    user: Array
-    utc: Array
-    local: Array
-    mobile: Array
+    user_A: Array
+    utc_A: Array
+    local_A: Array
+    mobile_A: Array
 
 
 class _Moment(NamedTuple):
@@ -69,7 +72,7 @@ class _Sums(NamedTuple):
 
 def campaign_sums(cleaned: Cleaned, bad_U: NDArray[np.bool_], origin_ms: int, campaigns: int) -> Int64s:
     """Per campaign over users not bad: sends seen for 2 h, those opened within 2 h, and both for 24 h; int64 [C, 4]."""
-    sends = _sends(cleaned, len(bad_U), campaigns)
+    sends = send_table(cleaned, len(bad_U), campaigns)
     sums_C4 = np.zeros((campaigns, 4), np.int64)
     _campaign_sums(sends, read_only(bad_U, np.bool_), origin_ms, sums_C4)
     return sums_C4
@@ -92,7 +95,7 @@ def count(
     """
     if len(rho2_C) != len(rho24_C) or decay_24.shape != (AGES,) or kernel_168x48.shape != (168, 48):
         raise ValueError("count needs as many rho2_C as rho24_C, decay_24 [24] and kernel_168x48 [168, 48]")
-    sends, acts = _sends(cleaned, users, len(rho2_C)), _acts(cleaned, users)
+    sends, acts = send_table(cleaned, users, len(rho2_C)), _acts(cleaned, users)
     rates = _Rates(*(read_only(x, np.float64) for x in (rho2_C, rho24_C, decay_24, kernel_168x48)))
     moment, sums = _Moment(origin_ms, float(half_life_ms)), _new_sums(users)
     _count_sends(sends, rates, moment, sums)
@@ -108,23 +111,6 @@ def _new_sums(users: int) -> _Sums:
     return _Sums(cells[0], cells[1], slots, np.empty((users, 24), np.float32), np.zeros((3, users)), *act_sums)
 
 
-def age_decay(cleaned: Cleaned, users: int, rho24_C: Float64s, origin_ms: int) -> Float64s:
-    """How attention fades with the age of a mail in hours, g[0] = 1, float64 [24], from the first `users` users.
-
-    Four rounds of ratio fits of hour, age and user factors; without a single open, the fade that the fit starts from.
-    """
-    last = int(np.searchsorted(cleaned.user_S, users))
-    sends = _Sends(*(column[:last] for column in _sends(cleaned, len(cleaned.machine_U), len(rho24_C))))
-    start = np.exp(-np.arange(AGES) / DECAY_START_H)
-    cells = _count_cells(sends, origin_ms)
-    risk = np.empty(cells, np.int32), np.empty(cells, np.int8), np.empty(cells, np.int8), np.empty(cells, np.float64)
-    opens = np.zeros(48), np.zeros(AGES), np.zeros(users)
-    _risk_cells(sends, read_only(rho24_C, np.float64), origin_ms, *risk, *opens)
-    if opens[0].sum() == 0:
-        return np.maximum(start, DECAY_FLOOR)
-    return np.asarray(np.maximum(_fit_decay(*risk, *opens, start), DECAY_FLOOR))
-
-
 def unopened_kernel(decay_24: Float64s) -> Float32s:
     """Weighted hours in each cell of a send never opened, by the hour of the week it left at, float32 [168, 48]."""
     kernel = np.zeros((168, 48), np.float32)
@@ -137,52 +123,21 @@ def unopened_kernel(decay_24: Float64s) -> Float32s:
     return kernel
 
 
-def _sends(cleaned: Cleaned, users: int, campaigns: int) -> _Sends:
-    user_S, campaign_S = read_only(cleaned.user_S, np.int32), read_only(cleaned.campaign_S, np.int32)
-    _check_users(user_S, users, "sends")
-    if campaign_S.min(initial=0) < 0 or campaign_S.max(initial=-1) >= campaigns:
-        raise ValueError(f"campaign_S must be in 0..{campaigns - 1}; found {campaign_S.min()}..{campaign_S.max()}")
-    utc_S, local_S, latency_S = (read_only(x, np.int64) for x in (cleaned.utc_S, cleaned.local_S, cleaned.latency_S))
-    return _Sends(user_S, utc_S, local_S, latency_S, campaign_S)
-
-
 def _acts(cleaned: Cleaned, users: int) -> _Acts:
     user_A = read_only(cleaned.user_A, np.int32)
-    _check_users(user_A, users, "acts")
+    check_users(user_A, users, "acts")
     utc_A, local_A = read_only(cleaned.utc_A, np.int64), read_only(cleaned.local_A, np.int64)
     return _Acts(user_A, utc_A, local_A, read_only(cleaned.mobile_A, np.bool_))
 
 
-def _check_users(user: Array, users: int, what: str) -> None:
-    if len(user) and (user[0] < 0 or user[-1] >= users or np.any(user[1:] < user[:-1])):
-        raise ValueError(f"{what} must be grouped by ascending user in 0..{users - 1}")
-
-
 @jit
-def _known(latency: int, observed: int) -> int:
-    """The latency as known after `observed` ms: without one, or one that ended later, longer than anything."""
-    return -NO_TIME if latency == NO_LATENCY or latency >= observed else latency
-
-
-@jit
-def _cell(local: int) -> int:
-    hour = local // HOUR_MS
-    return hour % 24 + 24 * ((hour // 24 + 3) % 7 >= 5)
-
-
-@jit
-def _hour_of_week(local: int) -> int:
-    hour = local // HOUR_MS
-    return (hour // 24 + 3) % 7 * 24 + hour % 24
-
-
-@jit
-def _campaign_sums(sends: _Sends, bad_U: Array, origin_ms: int, sums_C4: Array) -> None:
-    for s in range(len(sends.user)):
-        observed = origin_ms - sends.utc[s]
-        if bad_U[sends.user[s]] or observed < SHORT_MS:
+def _campaign_sums(sends: Sends, bad_U: Array, origin_ms: int, sums_C4: Array) -> None:
+    user_S, utc_S, _, latency_S, campaign_S = sends
+    for s in range(len(user_S)):
+        observed = origin_ms - utc_S[s]
+        if bad_U[user_S[s]] or observed < SHORT_MS:
             continue
-        latency, c = _known(sends.latency[s], observed), sends.campaign[s]
+        latency, c = known_latency(latency_S[s], observed), campaign_S[s]
         sums_C4[c, 0] += 1
         sums_C4[c, 1] += latency < SHORT_MS
         if observed >= DAY_PART_MS:
@@ -191,7 +146,7 @@ def _campaign_sums(sends: _Sends, bad_U: Array, origin_ms: int, sums_C4: Array) 
 
 
 @jit
-def _count_sends(sends: _Sends, rates: _Rates, moment: _Moment, sums: _Sums) -> None:
+def _count_sends(sends: Sends, rates: _Rates, moment: _Moment, sums: _Sums) -> None:
     user_S, utc_S, local_S, latency_S, campaign_S = sends
     rho2_C, rho24_C, decay_24, kernel_168x48 = rates
     opens_U48, exposure_U48, slots_5xU24, sends_3xU = (
@@ -205,7 +160,7 @@ def _count_sends(sends: _Sends, rates: _Rates, moment: _Moment, sums: _Sums) -> 
         opens[:], exposure[:], slots[:] = 0.0, 0.0, 0.0
         while s < len(user_S) and user_S[s] == u:
             local, observed, c = local_S[s], moment.origin_ms - utc_S[s], campaign_S[s]
-            latency = _known(latency_S[s], observed)
+            latency = known_latency(latency_S[s], observed)
             s += 1
             if observed <= 0:
                 continue
@@ -213,9 +168,9 @@ def _count_sends(sends: _Sends, rates: _Rates, moment: _Moment, sums: _Sums) -> 
             _add_slots(slots, local // HOUR_MS % 24, latency, observed, rho2_C[c], rho24_C[c], fade)
             _add_profile(sends_3xU, u, latency)
             if latency < DAY_PART_MS:
-                opens[_cell(local + latency)] += fade
+                opens[cell_of(local + latency)] += fade
             if latency >= DAY_PART_MS and observed >= DAY_PART_MS:
-                _add_unopened(exposure, kernel_168x48, _hour_of_week(local), rho24_C[c] * fade)
+                _add_unopened(exposure, kernel_168x48, hour_of_week(local), rho24_C[c] * fade)
             else:
                 _add_stay(exposure, local, min(latency, observed, DAY_PART_MS), decay_24, rho24_C[c] * fade)
         _store(opens, opens_U48, u)
@@ -265,7 +220,7 @@ def _add_slots(slots: Array, hour: int, latency: int, observed: int, rho2: float
 @jit
 def _add_profile(sends_3xU: Array, u: int, latency: int) -> None:
     sends_3xU[0, u] += 1
-    if latency < -NO_TIME:
+    if latency < NEVER:
         sends_3xU[1, u] += 1
         sends_3xU[2, u] += np.log(max(latency / HOUR_MS, MIN_LATENCY_H))
 
@@ -282,84 +237,5 @@ def _add_stay(exposure: Array, local: int, stay: int, decay_24: Array, weight: f
     low, end = local, local + stay
     while low < end:
         high = min((low // HOUR_MS + 1) * HOUR_MS, end)
-        exposure[_cell(low)] += (high - low) / HOUR_MS * decay_24[_age(low, high, local)] * weight
+        exposure[cell_of(low)] += (high - low) / HOUR_MS * decay_24[age_of(low, high, local)] * weight
         low = high
-
-
-@jit
-def _age(low: int, high: int, local: int) -> Any:
-    """Whole hours from the send to the middle of a stay."""
-    return min((low + high - 2 * local) // (2 * HOUR_MS), AGES - 1)
-
-
-@jit
-def _stay(sends: _Sends, s: int, origin_ms: int) -> Any:
-    """How long send s lay unread within 24 h; 0 for one at or after the origin."""
-    observed = max(origin_ms - sends.utc[s], 0)
-    return min(_known(sends.latency[s], observed), observed, DAY_PART_MS)
-
-
-@jit
-def _count_cells(sends: _Sends, origin_ms: int) -> int:
-    cells = 0
-    for s in range(len(sends.user)):
-        end = sends.local[s] + _stay(sends, s, origin_ms)
-        cells += (end - 1) // HOUR_MS - sends.local[s] // HOUR_MS + 1
-    return cells
-
-
-@jit
-def _risk_cells(
-    sends: _Sends,
-    rho24_C: Array,
-    origin_ms: int,
-    user_R: Array,
-    cell_R: Array,
-    age_R: Array,
-    weight_R: Array,
-    opens_48: Array,
-    opens_24: Array,
-    opens_U: Array,
-) -> None:
-    """The R hours at risk (rate-weighted lengths) and the opens by cell, age and user."""
-    r = 0
-    for s in range(len(sends.user)):
-        local, u, observed = sends.local[s], sends.user[s], origin_ms - sends.utc[s]
-        low, end = local, local + _stay(sends, s, origin_ms)
-        while low < end:
-            high = min((low // HOUR_MS + 1) * HOUR_MS, end)
-            user_R[r], cell_R[r], age_R[r] = u, _cell(low), _age(low, high, local)
-            weight_R[r] = (high - low) / HOUR_MS * rho24_C[sends.campaign[s]]
-            low, r = high, r + 1
-        latency = _known(sends.latency[s], observed)
-        if latency < DAY_PART_MS:
-            opens_48[_cell(local + latency)] += 1
-            opens_24[latency // HOUR_MS] += 1
-            opens_U[u] += 1
-
-
-@jit
-def _fit_decay(
-    user_R: Array,
-    cell_R: Array,
-    age_R: Array,
-    weight_R: Array,
-    opens_48: Array,
-    opens_24: Array,
-    opens_U: Array,
-    decay_24: Array,
-) -> Array:
-    user_U, g = np.ones(len(opens_U)), decay_24
-    for _ in range(DECAY_ROUNDS):
-        at_48, at_24, at_U = np.zeros(48), np.zeros(AGES), np.zeros(len(opens_U))
-        for r in range(len(user_R)):
-            at_48[cell_R[r]] += weight_R[r] * g[age_R[r]] * user_U[user_R[r]]
-        hour_48 = (opens_48 + 1) / (at_48 + at_48.sum() / opens_48.sum())
-        for r in range(len(user_R)):
-            at_24[age_R[r]] += weight_R[r] * hour_48[cell_R[r]] * user_U[user_R[r]]
-        g = (opens_24 + 1) / (at_24 + 1)
-        g = g / g[0]
-        for r in range(len(user_R)):
-            at_U[user_R[r]] += weight_R[r] * hour_48[cell_R[r]] * g[age_R[r]]
-        user_U = (opens_U + USER_PRIOR) / (at_U + USER_PRIOR)
-    return g
