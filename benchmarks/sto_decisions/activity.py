@@ -24,7 +24,7 @@ from sto_decisions.records import Cell, Record, Values, make_record
 
 NAME = "gitact_dev"
 HISTORY_DAYS, AHEAD_DAYS, MIN_ACTS = 90, 28, 5
-FIRST, LAST, STEP_MONTHS = date(2013, 1, 1), date(2026, 7, 1), 6
+FIRST, LAST, STEP_MONTHS = date(2013, 1, 1), date(2026, 7, 1), 3
 OURS = ("histogram", "attention")
 RAW, SMOOTHED = "raw_histogram", "smoothed_histogram"
 # differences that are reported, paired over the same users and dates
@@ -43,7 +43,7 @@ class Panel:
 
 
 def as_of_dates() -> list[date]:
-    """Every half year of the data."""
+    """Every quarter of the data."""
     months = range(FIRST.year * 12 + FIRST.month - 1, LAST.year * 12 + LAST.month, STEP_MONTHS)
     return [date(month // 12, month % 12 + 1, 1) for month in months]
 
