@@ -6,9 +6,9 @@ them, and how their results reach the disk, is decided elsewhere. U users of the
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -16,20 +16,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sto_engine.assign import arms
-from sto_engine.assign.capacity import SpreadKey
+from sto_engine.assign.capacity import SpreadKey, spread_ranks
 from sto_engine.assign.window import ZoneSlots, zone_slots
 from sto_engine.config import Config
 from sto_engine.history.bucket import build_journal, window_start
-from sto_engine.history.users import build_users
+from sto_engine.history.users import build_users, seen_users
 from sto_engine.ingest.audience import Audience
 from sto_engine.ingest.store import Store
 from sto_engine.models.policy import Policy, Utilities
 from sto_engine.slots import SlotGrid, parse_clock
 from sto_engine.suppress import suppressions
+from sto_engine.tables import ARMS, REASONS, encode
 from sto_kernels.hashing import tag_key
 from sto_kernels.spread import spread_offsets_ms
 
+K = TypeVar("K")
 MINUTE_MS = 60_000
+FALLBACK = REASONS.index("fallback")
 
 
 @dataclass(frozen=True)
@@ -99,15 +102,13 @@ def stage_bucket(plan: Plan, priors: Mapping[str, NDArray[Any]], bucket: int) ->
     audience = _audience(plan, bucket, events, recipients)
     counts = BucketCounts(audience=len(audience))
     users = build_users(audience.select("h", "user_id"), recipients, events, plan.config, plan.origin_ms)
-    users = users.with_columns(suppressed=suppressions(audience, users, events))
     zones = zone_slots(users["zone"], plan.grid, plan.date, plan.config, plan.not_before_ms)
-    users = users.with_columns(suppressed=_without_slot(users["suppressed"], zones))
-    gone = users.filter(pl.col("suppressed").is_not_null()).select("user_id", reason="suppressed")
-    kept = users.filter(pl.col("suppressed").is_null()).drop("suppressed")
-    counts.suppressed.update(gone["reason"].to_list())
+    suppressed = _without_slot(suppressions(audience, users, events), zones)
+    gone = pl.DataFrame([users["user_id"], suppressed.alias("reason")]).drop_nulls("reason")
+    kept, zones = users.filter(suppressed.is_null()), zones.of(suppressed.is_null().to_numpy())
+    counts.suppressed.update(dict(gone["reason"].value_counts().iter_rows()))
     known = build_journal(events, kept, plan.config).at(plan.start_ms, plan.origin_ms)
     utilities = plan.policy.utilities(known, priors, plan.date)
-    zones = zone_slots(kept["zone"], plan.grid, plan.date, plan.config, plan.not_before_ms)
     rows = _choose(plan, kept, utilities, zones, counts)
     return Staged(rows.to_arrow(), gone.to_arrow(), counts, utilities.p_open_US)
 
@@ -118,64 +119,75 @@ def _audience(plan: Plan, bucket: int, events: pl.DataFrame, recipients: pl.Data
         return plan.audience.bucket(bucket)
     if recipients is not None:
         return recipients.select("h", "user_id", "row")
-    return events.select("h", "user_id").unique(maintain_order=True).with_columns(row=pl.lit(0, pl.UInt64))
+    return seen_users(events).with_columns(row=pl.lit(0, pl.UInt64))
 
 
 def _without_slot(reason: pl.Series, zones: ZoneSlots) -> pl.Series:
     """Add the reason of users whom the window, or the day's clock, leaves no slot."""
-    allowed_U = zones.allowed_US().any(axis=1)
-    closed = pl.Series(np.where(zones.in_window_U(), "no_slot_left", "window_closed").astype(object), dtype=pl.String)
-    return pl.select(pl.coalesce(reason, pl.when(~pl.Series(allowed_U)).then(closed))).to_series()
+    none_U = zones.n_allowed_U() == 0
+    if not none_U.any():
+        return reason
+    closed = pl.when(pl.Series(zones.in_window_U())).then(pl.lit("no_slot_left")).otherwise(pl.lit("window_closed"))
+    return pl.select(pl.coalesce(reason, pl.when(pl.Series(none_U)).then(closed))).to_series()
 
 
 def _choose(
     plan: Plan, users: pl.DataFrame, utilities: Utilities, zones: ZoneSlots, counts: BucketCounts
 ) -> pl.DataFrame:
     """Masked choice of every user: model's slot, arm, final slot, propensity; the staged rows."""
-    allowed_US, n_users = zones.allowed_US(), len(users)
-    reason_U = np.asarray(utilities.reason_U, dtype=object).copy()
+    n_users, control = len(users), plan.control_slot
+    allowed_US = zones.allowed_US()
+    reason_U = reason_codes(utilities.reason_U)
     utility_US = _sane(utilities.utility_US, allowed_US, reason_U, plan, counts)
-    model_slot_U = np.where(allowed_US, utility_US, -np.inf).argmax(axis=1).astype(np.uint8)
-    control_open_U = allowed_US[:, plan.control_slot]
-    arm_U = arms.draw_arms(users, plan.config.experiment, control_open_U)
-    random_U = arms.random_slots(users["h"].to_numpy(), allowed_US, plan.seed)
-    slot_U = np.where(arm_U == arms.CONTROL, plan.control_slot, model_slot_U)
-    slot_U = np.where(arm_U == arms.RANDOM, random_U, slot_U).astype(np.uint8)
-    reason_U[arm_U == arms.CONTROL] = "control"
-    reason_U[arm_U == arms.RANDOM] = "random"
-    n_allowed_U = allowed_US.sum(axis=1)
-    pick_U = np.arange(n_users)
-    p_US = utilities.p_open_US
-    rows = users.select("h", "user_id", "provider").with_columns(
+    best_US = utility_US if zones.allowed_ZS.all() else np.where(allowed_US, utility_US, -np.inf)
+    model_slot_U = best_US.argmax(axis=1).astype(np.uint8)
+    arm_U = arms.draw_arms(users, plan.config.experiment, allowed_US[:, control])
+    slot_U = np.where(arm_U == arms.CONTROL, np.uint8(control), model_slot_U)
+    random_U = arm_U == arms.RANDOM
+    slot_U[random_U] = arms.random_slots(users["h"].to_numpy()[random_U], allowed_US[random_U], plan.seed)
+    reason_U[arm_U == arms.CONTROL] = REASONS.index("control")
+    reason_U[random_U] = REASONS.index("random")
+    chance_U = arms.propensities(slot_U, model_slot_U, control, zones.n_allowed_U(), arm_U, plan.config.experiment)
+    p_US, names_provider = utilities.p_open_US, encode(users["provider"])
+    _count(counts, zones, slot_U, model_slot_U, arm_U, reason_U, names_provider)
+    return users.select("h", "user_id", pl.col("provider").cast(pl.Enum(names_provider[0]))).with_columns(
         slot=pl.Series(slot_U),
         start_ms=pl.Series(zones.start_ms(slot_U)),
         tz_offset=pl.Series(zones.offset_min(slot_U)),
-        arm=pl.Series([arms.ARM_NAMES[code] for code in arm_U], dtype=pl.String),
-        reason=pl.Series(reason_U.tolist(), dtype=pl.String),
-        propensity=pl.Series(
-            arms.propensities(slot_U, model_slot_U, plan.control_slot, n_allowed_U, arm_U, plan.config.experiment)
-        ),
-        p_open=_nullable(None if p_US is None else p_US[pick_U, slot_U], n_users),
-        p_control=_nullable(None if p_US is None else p_US[:, plan.control_slot], n_users),
+        arm=pl.Series(arms.ARM_NAMES, dtype=pl.Enum(ARMS)).gather(arm_U),
+        reason=pl.Series(REASONS, dtype=pl.Enum(REASONS)).gather(reason_U),
+        propensity=pl.Series(chance_U),
+        p_open=_nullable(None if p_US is None else p_US[np.arange(n_users), slot_U], n_users),
+        p_control=_nullable(None if p_US is None else p_US[:, control], n_users),
         preferred_slot=pl.Series(model_slot_U),
         n_eff=pl.Series(np.asarray(utilities.n_eff_U, np.float32)),
     )
-    _count(rows, counts)
-    return rows
+
+
+def reason_codes(reason_U: NDArray[Any]) -> NDArray[np.uint8]:
+    """Places in REASONS of the reasons of a policy, names or places already -> a fresh uint8 [U]."""
+    if reason_U.dtype == np.uint8:
+        return reason_U.copy()
+    names = pl.Series(reason_U.tolist(), dtype=pl.Enum(REASONS))
+    return names.to_physical().to_numpy().astype(np.uint8)
 
 
 def _sane(
     utility_US: NDArray[np.float32],
     allowed_US: NDArray[np.bool_],
-    reason_U: NDArray[np.object_],
+    reason_U: NDArray[np.uint8],
     plan: Plan,
     counts: BucketCounts,
 ) -> NDArray[np.float32]:
     """Utilities an argmax may see: users without data, or with a NaN, get the allowed slot nearest the control time."""
-    nan_U = (~np.isfinite(utility_US) & allowed_US).any(axis=1)
-    counts.nan_rows += int(nan_U.sum())
-    reason_U[nan_U] = "fallback"
-    fallback_U = reason_U == "fallback"
+    finite_US = np.isfinite(utility_US)
+    if not finite_US.all():
+        nan_U = (~finite_US & allowed_US).any(axis=1)
+        counts.nan_rows += int(nan_U.sum())
+        reason_U[nan_U] = FALLBACK
+    fallback_U = reason_U == FALLBACK
+    if not fallback_U.any():
+        return utility_US
     slots = np.arange(plan.grid.slots)
     apart_S = np.abs(slots - plan.control_slot)
     near_S = -np.minimum(apart_S, plan.grid.slots - apart_S).astype(np.float32)
@@ -188,13 +200,31 @@ def _nullable(values: NDArray[np.float32] | None, length: int) -> pl.Series:
     return pl.Series(np.ascontiguousarray(values, dtype=np.float32))
 
 
-def _count(rows: pl.DataFrame, counts: BucketCounts) -> None:
-    counts.reason.update(rows["reason"].to_list())
-    counts.arm.update(arm or "outside" for arm in rows["arm"].to_list())
-    counts.slot.update(rows["slot"].to_list())
-    counts.preferred.update(rows.filter(pl.col("arm") == "model")["preferred_slot"].to_list())
-    counts.provider.update(rows["provider"].to_list())
-    counts.spread.update(zip(rows["start_ms"].to_list(), rows["provider"].to_list(), strict=True))
+def _count(
+    counts: BucketCounts,
+    zones: ZoneSlots,
+    slot_U: NDArray[np.uint8],
+    model_slot_U: NDArray[np.uint8],
+    arm_U: NDArray[np.uint8],
+    reason_U: NDArray[np.uint8],
+    provider: tuple[list[str], NDArray[np.int32]],
+) -> None:
+    slots, (providers, provider_U) = range(256), provider
+    counts.reason.update(_tally(reason_U, REASONS))
+    counts.arm.update(_tally(arm_U, [name or "outside" for name in arms.ARM_NAMES]))
+    counts.slot.update(_tally(slot_U, slots))
+    counts.preferred.update(_tally(model_slot_U[arm_U == arms.MODEL], slots))
+    counts.provider.update(_tally(provider_U, providers))
+    start_ZS, cells = zones.start_ms_ZS, (zones.zone_U, slot_U, provider_U)
+    shape = (*start_ZS.shape, len(providers))
+    n_ZSP = np.bincount(np.ravel_multi_index(cells, shape), minlength=int(np.prod(shape))).reshape(shape)
+    for zone, slot, name in np.argwhere(n_ZSP):
+        counts.spread[int(start_ZS[zone, slot]), providers[name]] += int(n_ZSP[zone, slot, name])
+
+
+def _tally(code_U: NDArray[Any], names: Sequence[K]) -> dict[K, int]:
+    n_C = np.bincount(code_U)
+    return {names[code]: n for code, n in enumerate(n_C.tolist()) if n}
 
 
 def place_bucket(
@@ -204,22 +234,16 @@ def place_bucket(
 
     `first_rank` holds, per key, how many sends of earlier buckets share it; `window_ms` is the spread window.
     """
-    rank = pl.int_range(pl.len()).over("start_ms", "provider")
-    keys = pl.DataFrame(
-        [(start, provider, rank) for (start, provider), rank in first_rank.items()],
-        schema={"start_ms": pl.Int64, "provider": pl.String, "first": pl.Int64},
-        orient="row",
-    )
-    ranked = rows.with_columns(rank=rank).join(
-        keys, on=["start_ms", "provider"], how="left", maintain_order="left", validate="m:1"
-    )
-    names = rows["provider"].unique().sort()
-    code_of = {name: int(tag_key(f"provider:{name}")) for name in names}
-    provider_U = rows["provider"].replace_strict(code_of, return_dtype=pl.UInt64).to_numpy()
-    rank_U = (ranked["rank"] + ranked["first"]).cast(pl.UInt64).to_numpy()
-    offset_U = spread_offsets_ms(rank_U, provider_U, np.uint64(tag_key(f"run:{run_id}")), window_ms)
+    kind = rows["provider"].dtype
+    assert isinstance(kind, pl.Enum)
+    names, provider_U = kind.categories.to_list(), rows["provider"].to_physical().to_numpy()
+    rank_U = spread_ranks(rows["start_ms"].to_numpy(), provider_U, names, first_rank)
+    tag_P = np.array([tag_key(f"provider:{name}") for name in names], np.uint64)
+    run_key = np.uint64(tag_key(f"run:{run_id}"))
+    offset_U = spread_offsets_ms(rank_U, tag_P[provider_U], run_key, window_ms)
     local_ms = pl.col("start_ms") + pl.col("tz_offset").cast(pl.Int64) * MINUTE_MS
     return rows.with_columns(
+        pl.col("provider", "arm", "reason").cast(pl.String),
         campaign_id=pl.lit(plan.campaign, pl.String),
         channel=pl.lit(plan.channel, pl.String),
         slot_local=local_ms.cast(pl.Datetime("ms")),

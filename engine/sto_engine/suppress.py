@@ -1,8 +1,12 @@
 """Who is not mailed tonight, and why: consent, the address, what the recipient did to earlier mail, duplicates."""
 
+import numpy as np
 import polars as pl
 
+from sto_engine.tables import EVENT_ENUM, EVENT_TYPES
+
 BAD_ADDRESS = ("invalid", "disposable", "trap")
+_MAY_STOP = np.array([name in ("unsubscribe", "complaint", "bounce") for name in EVENT_TYPES])
 
 
 def suppressions(audience: pl.DataFrame, users: pl.DataFrame, events: pl.DataFrame) -> pl.Series:
@@ -17,7 +21,7 @@ def suppressions(audience: pl.DataFrame, users: pl.DataFrame, events: pl.DataFra
     )
     opted_in = pl.col("signup_ts").cast(pl.Datetime("ms", "UTC")).fill_null(pl.lit(0).cast(pl.Datetime("ms", "UTC")))
     return joined.select(
-        pl.when(pl.col("user_id").is_first_distinct().not_())
+        pl.when(pl.col("user_id") == pl.col("user_id").shift(1))  # equal ids stand together
         .then(pl.lit("duplicate"))
         .when(pl.col("consent") == False)  # noqa: E712
         .then(pl.lit("no_consent"))
@@ -31,10 +35,12 @@ def suppressions(audience: pl.DataFrame, users: pl.DataFrame, events: pl.DataFra
 
 def _stops(events: pl.DataFrame) -> pl.DataFrame:
     """The newest event of each user that forbids mail: columns user_id, stop, stop_ts."""
+    code_N = events["event_type"].cast(EVENT_ENUM).to_physical().to_numpy()
+    few = events.select("user_id", "event_ts", "event_type", "bounce_type").filter(pl.Series(_MAY_STOP[code_N]))
     kind = pl.col("event_type").cast(pl.String)
-    hard = (kind == "bounce") & (pl.col("bounce_type").str.to_lowercase() == "hard")
+    hard = pl.col("bounce_type").str.to_lowercase() == "hard"
     return (
-        events.filter(kind.is_in(["unsubscribe", "complaint"]) | hard)
+        few.filter((kind != "bounce") | hard)
         .group_by("user_id", maintain_order=True)
         .agg(
             stop_ts=pl.col("event_ts").max(),

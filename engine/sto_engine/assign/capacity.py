@@ -7,8 +7,12 @@ many sends share a spread window and how many of them lie in earlier buckets.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sto_engine.config import Config
 from sto_engine.errors import ConfigError
+from sto_kernels.hashing import U64
 
 SpreadKey = tuple[int, str]
 
@@ -30,3 +34,28 @@ def spread_starts(counts: Sequence[Mapping[SpreadKey, int]]) -> list[dict[Spread
         starts.append({key: seen[key] for key in bucket})
         seen.update(bucket)
     return starts
+
+
+def spread_ranks(
+    start_ms_U: NDArray[np.int64],
+    provider_U: NDArray[np.uint32],
+    providers: Sequence[str],
+    first_rank: Mapping[SpreadKey, int],
+) -> U64:
+    """Rank of each send among those of its key: in the order of rows, from `first_rank` on -> uint64 [U].
+
+    `provider_U` indexes `providers`.
+    """
+    if not len(start_ms_U):
+        return np.zeros(0, np.uint64)
+    start_K, start_U = np.unique(start_ms_U, return_inverse=True)
+    key_U = start_U * len(providers) + provider_U
+    narrow_U = key_U.astype(np.uint16) if len(start_K) * len(providers) < 2**16 else key_U  # 16 bits sort by radix
+    order_U = np.argsort(narrow_U, kind="stable")
+    sorted_U = key_U[order_U]
+    begin_G = np.flatnonzero(np.concatenate([[True], sorted_U[1:] != sorted_U[:-1]]))
+    keys = [divmod(int(key), len(providers)) for key in sorted_U[begin_G]]
+    first_G = np.array([first_rank[int(start_K[start]), providers[name]] for start, name in keys], np.int64)
+    rank_U = np.empty(len(key_U), np.uint64)
+    rank_U[order_U] = np.arange(len(key_U)) - np.repeat(begin_G - first_G, np.diff(np.append(begin_G, len(key_U))))
+    return rank_U

@@ -3,7 +3,8 @@
 U users, S slots, Z distinct zones of the bucket.
 """
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -29,8 +30,19 @@ class ZoneSlots:
 
     def allowed_US(self) -> NDArray[np.bool_]:
         """Slots that exist on the day, start late enough and lie inside the send window, bool [U, S]."""
-        allowed_ZS: NDArray[np.bool_] = np.logical_and(self.open_ZS, self.window_S)
-        return np.asarray(allowed_ZS[self.zone_U])
+        return np.asarray(self.allowed_ZS[self.zone_U])
+
+    def n_allowed_U(self) -> NDArray[np.int64]:
+        """How many slots are allowed to each user, int64 [U]."""
+        return np.asarray(self.allowed_ZS.sum(axis=1)[self.zone_U])
+
+    @property
+    def allowed_ZS(self) -> NDArray[np.bool_]:
+        return np.logical_and(self.open_ZS, self.window_S)
+
+    def of(self, rows_U: NDArray[np.bool_]) -> "ZoneSlots":
+        """The same tables for some of the users."""
+        return replace(self, zone_U=self.zone_U[rows_U])
 
     def in_window_U(self) -> NDArray[np.bool_]:
         """Whether the send window alone leaves the user a slot, bool [U]."""
@@ -44,10 +56,14 @@ class ZoneSlots:
         return np.asarray(self.offset_min_ZS[self.zone_U, slot_U])
 
 
+# every bucket has the same zones; the arrays are only read
+_slot_times = functools.lru_cache(maxsize=4096)(slot_times)
+
+
 def zone_slots(zones: pl.Series, grid: SlotGrid, day: date, config: Config, not_before_ms: int | None) -> ZoneSlots:
     """The slot tables of the zones named in `zones` (IANA names or minutes as text, one a user)."""
     names, zone_U = encode(zones)
-    times = [slot_times(grid, day, parse_zone(name), config.experiment.control_time) for name in names]
+    times = [_slot_times(grid, day, parse_zone(name), config.experiment.control_time) for name in names]
     shape = (len(names), grid.slots)
     return ZoneSlots(
         zone_U=zone_U,

@@ -19,7 +19,11 @@ PROVIDER_OF = {domain: provider for provider, domains in _DOMAINS.items() for do
 
 def providers_of(provider: pl.Series, domain: pl.Series) -> pl.Series:
     """The named provider where the sender gives one, else that of the domain, else `other` -> String series [U]."""
-    mapped = (
-        domain.str.strip_chars().str.to_lowercase().replace_strict(PROVIDER_OF, default=None, return_dtype=pl.String)
+    if not provider.null_count():
+        return provider.alias("provider")
+    names = domain.drop_nulls().unique()
+    known = (
+        names.str.strip_chars().str.to_lowercase().replace_strict(PROVIDER_OF, default=OTHER, return_dtype=pl.String)
     )
-    return provider.fill_null(mapped).fill_null(OTHER).alias("provider")
+    mapped = known.gather(domain.cast(pl.Enum(names)).to_physical())
+    return pl.select(pl.coalesce(provider, mapped, pl.lit(OTHER)).alias("provider")).to_series()

@@ -1,11 +1,14 @@
 """What is known of each recipient besides his events: zone, cohort, provider and the columns of the snapshot."""
 
+from collections.abc import Callable
+
+import numpy as np
 import polars as pl
 
 from sto_engine.config import Config
 from sto_engine.errors import ConfigError
 from sto_engine.history.providers import providers_of
-from sto_engine.tables import RECIPIENT_COLUMNS
+from sto_engine.tables import RECIPIENT_COLUMNS, encode
 from sto_engine.zones import is_zone, parse_zone, region_of, standard_offset
 
 _TYPES = {"string": pl.String, "bool": pl.Boolean, "double": pl.Float64, "int16": pl.Int16}
@@ -17,50 +20,74 @@ def build_users(
     """One row per row of `audience` (h, user_id), in its order, with everything that decides about a user.
 
     Adds every recipients column (null without a snapshot), `zone` (IANA name, or minutes as text), `region`, `cohort`
-    and `provider`. Zone: `timezone.source`; where neither profile nor events name one, `timezone.default`.
+    and `provider`. Zone: `timezone.source`; where neither profile nor events name one, `timezone.default`. `events` and
+    `recipients` lie in the order of the store: (h, user_id, ...).
     """
-    users = audience.select("h", "user_id")
-    known = _known(recipients, users)
-    seen = _last_seen(events)
-    users = users.join(known, on="user_id", how="left", maintain_order="left")
-    users = users.join(seen, on="user_id", how="left", maintain_order="left")
-    users = users.with_columns(zone=_zone(config))
-    users = users.with_columns(region=_region(users["zone"], origin_ms))
-    users = users.with_columns(
-        cohort=_cohort(users, config),
-        provider=providers_of(users["provider"], users["recipient_domain"].fill_null(users["seen_domain"])),
-    )
-    return users.drop("seen_offset", "seen_domain")
+    users = _with_known(audience.select("h", "user_id"), recipients)
+    users = users.with_columns(zone=_zone(users, events, config))
+    names, zone_U = encode(users["zone"])
+    regions = [region_of(standard_offset(parse_zone(name), origin_ms)) for name in names]
+    users = users.with_columns(region=pl.Series(regions, dtype=pl.String).gather(zone_U))
+    domain = _filled(users["recipient_domain"], lambda: _newest(events, users, "recipient_domain"))
+    return users.with_columns(cohort=_cohort(users, config), provider=providers_of(users["provider"], domain))
 
 
-def _known(recipients: pl.DataFrame | None, users: pl.DataFrame) -> pl.DataFrame:
-    """Recipients columns by user: of duplicate rows the first counts."""
-    if recipients is not None:
-        return recipients.drop("h", "row").unique("user_id", keep="first", maintain_order=True)
-    types = {name: _polars(str(kind)) for name, kind in RECIPIENT_COLUMNS.items()}
-    return users.clear().select("user_id").with_columns(pl.lit(None, kind).alias(n) for n, kind in types.items())
+def seen_users(events: pl.DataFrame) -> pl.DataFrame:
+    """Columns h and user_id of everyone in `events`, which lie in the order of the store; each once."""
+    return events.select("h", "user_id").filter(_first_of_run(events["user_id"]))
+
+
+def _first_of_run(ids: pl.Series) -> pl.Series:
+    return ids.ne_missing(ids.shift(1)) if len(ids) else pl.Series([], dtype=pl.Boolean)
+
+
+def _with_known(users: pl.DataFrame, recipients: pl.DataFrame | None) -> pl.DataFrame:
+    """Recipients columns beside each user: of duplicate rows the first counts."""
+    if recipients is None:
+        types = {name: _polars(str(kind)) for name, kind in RECIPIENT_COLUMNS.items()}
+        return users.with_columns(pl.lit(None, kind).alias(name) for name, kind in types.items())
+    first_U = _first_of_run(recipients["user_id"])
+    known = (recipients if first_U.all() else recipients.filter(first_U)).drop("h", "row")
+    if users["user_id"].equals(known["user_id"]):
+        return pl.concat([users, known.drop("user_id")], how="horizontal")
+    return users.join(known, on="user_id", how="left", maintain_order="left")
 
 
 def _polars(kind: str) -> pl.DataType | type[pl.DataType]:
     return pl.Datetime("ms", "UTC") if kind.startswith("timestamp") else _TYPES[kind]
 
 
-def _last_seen(events: pl.DataFrame) -> pl.DataFrame:
-    """Newest offset and domain that the events of each user carry."""
-    newest = pl.col("event_ts").arg_max()
-    offsets = events.filter(pl.col("tz_offset").is_not_null()).group_by("user_id", maintain_order=True)
-    domains = events.filter(pl.col("recipient_domain").is_not_null()).group_by("user_id", maintain_order=True)
-    seen = offsets.agg(seen_offset=pl.col("tz_offset").get(newest))
-    return seen.join(
-        domains.agg(seen_domain=pl.col("recipient_domain").get(newest)), on="user_id", how="full", coalesce=True
-    )
+def _newest(events: pl.DataFrame, users: pl.DataFrame, column: str) -> pl.Series:
+    """What the newest event that carries `column` says of each user, in the order of `users`; null where none does."""
+    rows = np.flatnonzero(events[column].is_not_null().to_numpy())
+    if not len(rows):
+        return pl.Series(column, [None] * len(users), dtype=events[column].dtype)
+    run_N, time_N = events["user_id"].rle_id().to_numpy()[rows], events["event_ts"].to_physical().to_numpy()[rows]
+    start_R = np.flatnonzero(np.concatenate([[True], run_N[1:] != run_N[:-1]]))
+    newest_N = np.repeat(np.maximum.reduceat(time_N, start_R), np.diff(np.append(start_R, len(rows))))
+    hit = np.flatnonzero(time_N == newest_N)  # of several at one moment the first in the order of events counts
+    first = hit[np.concatenate([[True], run_N[hit][1:] != run_N[hit][:-1]])]
+    seen = events.select("user_id", column)[rows[first]]
+    return users.select("user_id").join(seen, on="user_id", how="left", maintain_order="left")[column]
 
 
-def _zone(config: Config) -> pl.Expr:
-    profile = pl.coalesce("timezone", pl.col("tz_offset").cast(pl.String))
-    event = pl.col("seen_offset").cast(pl.String)
-    order = (event, profile) if config.timezone.source == "event" else (profile, event)
-    return pl.coalesce(*order, pl.lit(default_zone(config)))
+def _filled(values: pl.Series, others: Callable[[], pl.Series]) -> pl.Series:
+    """`values`, its nulls taken from `others`, which is not even computed where there are none."""
+    return pl.select(pl.coalesce(values, others())).to_series() if values.null_count() else values
+
+
+def _zone(users: pl.DataFrame, events: pl.DataFrame, config: Config) -> pl.Series:
+    """Zone of each user: what the profile says and what events say, in the order of `timezone.source`, or default."""
+    default = default_zone(config)
+
+    def profile() -> pl.Series:
+        return _filled(users["timezone"], lambda: users["tz_offset"].cast(pl.String))
+
+    def event() -> pl.Series:
+        return _newest(events, users, "tz_offset").cast(pl.String)
+
+    first, second = (event, profile) if config.timezone.source == "event" else (profile, event)
+    return _filled(first(), second).fill_null(default)
 
 
 def default_zone(config: Config) -> str:
@@ -71,16 +98,10 @@ def default_zone(config: Config) -> str:
     return name
 
 
-def _region(zones: pl.Series, origin_ms: int) -> pl.Series:
-    names = zones.unique().sort().to_list()
-    regions = {name: region_of(standard_offset(parse_zone(name), origin_ms)) for name in names}
-    return zones.replace_strict(regions, return_dtype=pl.String)
-
-
 def _cohort(users: pl.DataFrame, config: Config) -> pl.Series:
     missing = [name for name in config.cohort.by if name not in users.columns]
     if missing:
-        known = ", ".join(sorted(set(users.columns) - {"h", "user_id", "seen_offset", "seen_domain"}))
+        known = ", ".join(sorted(set(users.columns) - {"h", "user_id"}))
         raise ConfigError(f"cohort.by names unknown columns {missing}; known: {known}; keep more by recipients.keep")
     parts = [pl.col(name).cast(pl.String).fill_null("unknown") for name in config.cohort.by]
     return users.select(cohort=pl.concat_str(parts, separator="|") if parts else pl.lit("all")).to_series()
