@@ -1,7 +1,7 @@
 """Store files -> frames: the columns asked for, closed vocabularies as codes, every page checksum verified.
 
-Text columns are plain strings on disk, dictionary-encoded; those with a closed vocabulary are read as dictionaries and
-become `polars.Enum` by one look-up a distinct value, so that no string is ever made of them.
+Text columns are plain strings on disk, dictionary-encoded, and are read as dictionaries. Those with a closed vocabulary
+become `polars.Enum` by one look-up a distinct value, the others strings gathered from the few distinct ones.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,11 @@ from sto_engine.errors import BadData
 from sto_engine.tables import CAMPAIGN_TYPES, DEVICE_TYPES, EVENT_TYPES, hash_ids
 
 _VOCABULARY = {"event_type": EVENT_TYPES, "device_type": DEVICE_TYPES, "campaign_type": CAMPAIGN_TYPES}
+_TEXTS = (
+    *("channel", "bounce_type", "recipient_domain"),
+    *("timezone", "signup_source", "country", "address_status", "provider"),
+)
+DICTIONARY = (*_VOCABULARY, *_TEXTS)  # columns of few distinct values: written so, and read so
 
 
 def read_files(files: Sequence[tuple[Path, int]], schema: pa.Schema) -> pl.DataFrame:
@@ -34,7 +39,7 @@ def read_files(files: Sequence[tuple[Path, int]], schema: pa.Schema) -> pl.DataF
 
 def _read_file(path: Path, rows: int, columns: list[str]) -> pa.Table:
     try:
-        words = [name for name in columns if name in _VOCABULARY]
+        words = [name for name in columns if name in DICTIONARY]
         file = pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=words)
         missing = sorted(set(columns) - set(file.schema_arrow.names))
         if missing:
@@ -50,11 +55,23 @@ def _read_file(path: Path, rows: int, columns: list[str]) -> pa.Table:
 
 
 def _frame(table: pa.Table, schema: pa.Schema, path: Path) -> pl.DataFrame:
-    plain = [field for field in schema if field.name not in _VOCABULARY]
+    plain = [field for field in schema if field.name not in DICTIONARY]
     frame = pl.from_arrow(table.select([field.name for field in plain]).cast(pa.schema(plain)))
     assert isinstance(frame, pl.DataFrame)
-    words = [name for name in schema.names if name in _VOCABULARY]
-    return frame.with_columns(_enum(table[name], name, path) for name in words).select(schema.names)
+    enums = [_enum(table[name], name, path) for name in schema.names if name in _VOCABULARY]
+    texts = [_text(table[name], name) for name in schema.names if name in _TEXTS]
+    return frame.with_columns(*enums, *texts).select(schema.names)
+
+
+def _text(values: pa.ChunkedArray, name: str) -> pl.Series:
+    parts = [pl.Series(name, [], dtype=pl.String)]
+    for chunk in values.chunks:
+        if chunk.null_count == len(chunk):
+            parts.append(pl.repeat(None, len(chunk), dtype=pl.String, eager=True))
+        else:
+            coded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
+            parts.append(pl.Series(coded.dictionary.cast(pa.string())).gather(pl.Series(coded.indices)))
+    return pl.concat(parts).alias(name)
 
 
 def _enum(values: pa.ChunkedArray, name: str, path: Path) -> pl.Series:

@@ -10,12 +10,13 @@ import pyarrow as pa
 
 from sto_engine.errors import CannotCreate
 from sto_engine.files import write_parquet
+from sto_engine.ingest.decode import DICTIONARY
 from sto_engine.tables import QUARANTINE, hash_ids
 from sto_kernels.hashing import bucket_of
 
 FLUSH_ROWS = 2_000_000
 ROW_GROUP = 131_072
-_DICTIONARY = ["event_type", "device_type", "campaign_type", "channel", "bounce_type", "timezone", "rule", "file"]
+_DICTIONARY = [*DICTIONARY, "rule", "file"]
 
 
 @dataclass
