@@ -6,7 +6,7 @@ the week; the others are walked hour by hour. An open counts at the hour it happ
 
 Everything of a user is summed in float64 in the order of his rows: same bits for any split of the users. Sends and acts
 at or after the origin do not exist, and a latency is known only if it ended before the origin. The twins stand in
-`naive_history`. U users, S sends, A acts, C campaigns, 48 = weekday hours then weekend hours.
+`naive_counts`. U users, S sends, A acts, C campaigns, 48 = weekday hours then weekend hours.
 """
 
 from typing import Any, NamedTuple

@@ -3,7 +3,7 @@
     hours at risk of cell, age, user  =  length * rate of the campaign * the other two factors
     factor = (opens + prior) / (hours at risk + prior)
 
-The stays of the sample are cut into hours once and kept; the rounds walk those. The twin is `naive_history.age_decay`.
+The stays of the sample are cut into hours once and kept; the rounds walk those. The twin is `naive_counts.age_decay`.
 R = hours at risk; other letters as in `journal`.
 """
 
