@@ -23,12 +23,16 @@ LAYERS = (
     ("train", "score"),
     ("output", "evaluate"),
     ("cluster",),
-    ("prepare", "phases", "job", "demo", "options", "console", "common", "bench_cli", "evaluate_cli", "cli"),
+    ("prepare", "phases", "job", "train_job", "demo"),
+    ("options", "console", "common", "bench_cli", "evaluate_cli", "cli"),
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 HOMES = {
     "ray": {"sto_engine.cluster"},
-    "xgboost": {"sto_engine.models.boosted"},
+    "xgboost": {"sto_engine.models.forest"},
+    "numba": {"sto_kernels.compiled"},
+    "scipy": {"sto_engine.train.fit"},
+    "safetensors": {"sto_engine.models.bundle"},
     "click": {
         "sto_engine.cli",
         "sto_engine.common",

@@ -25,10 +25,11 @@ def score(store: Path, out: Path, config: Config, **fields: object) -> Path:
     return run
 
 
-@pytest.fixture(scope="module", params=["histogram", "boosted"])
-def run(request: pytest.FixtureRequest, store: Path, bundle: Path, small_config: Config, tmp_path_factory):
+@pytest.fixture(scope="module", params=["histogram", "attention", "boosted"])
+def run(request: pytest.FixtureRequest, store: Path, bundle: Path, tmp_path_factory):
+    config = load_config(None, [f"model.policy={request.param}"])
     out = tmp_path_factory.mktemp("out")
-    return score(store, out, small_config, bundle=bundle if request.param == "boosted" else None)
+    return score(store, out, config, bundle=bundle if request.param == "boosted" else None)
 
 
 def test_every_recipient_is_in_exactly_one_table(run: Path, world: Path) -> None:
@@ -175,7 +176,7 @@ def test_a_run_folder_in_use_is_left_alone(store: Path, small_config: Config, tm
         ("capacity.total=100/s", "capacity.total"),
         ("assign.min_gain=0.1", "assign.min_gain"),
         ("slots.grid=168", "168"),
-        ("model.policy=attention", "attention"),
+        ("model.policy=bandit", "bandit"),
         ("model.policy=histgram", "histogram"),
         ("experiment.control_time=10:30", "control_time"),
         ("experiment.explore_share=0.1", "explore_share"),
