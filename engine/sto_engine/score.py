@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sto_engine.assign import arms
 from sto_engine.assign.capacity import SpreadKey, spread_ranks
-from sto_engine.assign.window import ZoneSlots, zone_slots
+from sto_engine.assign.window import ZoneSlots, shifted_zones, zone_slots
 from sto_engine.config import Config
 from sto_engine.history.bucket import build_journal, window_start
 from sto_engine.history.users import build_users, seen_users
@@ -102,14 +102,23 @@ def stage_bucket(plan: Plan, priors: Mapping[str, NDArray[Any]], bucket: int) ->
     audience = _audience(plan, bucket, events, recipients)
     counts = BucketCounts(audience=len(audience))
     users = build_users(audience.select("h", "user_id"), recipients, events, plan.config, plan.origin_ms)
-    zones = zone_slots(users["zone"], plan.grid, plan.date, plan.config, plan.not_before_ms)
-    suppressed = _without_slot(suppressions(audience, users, events), zones)
-    gone = pl.DataFrame([users["user_id"], suppressed.alias("reason")]).drop_nulls("reason")
-    kept, zones = users.filter(suppressed.is_null()), zones.of(suppressed.is_null().to_numpy())
+    reason = suppressions(audience, users, events)
+    mailed = users.filter(reason.is_null())
+    known = build_journal(events, mailed, plan.config).at(plan.start_ms, plan.origin_ms)
+    zone = shifted_zones(mailed["zone"], known.cleaned.shift_U, plan.date)
+    zones = zone_slots(zone, plan.grid, plan.date, plan.config, plan.not_before_ms)
+    late = _without_slot(zones)
+    reason = reason.scatter(reason.is_null().arg_true(), late)
+    gone = pl.DataFrame([users["user_id"], reason.alias("reason")]).drop_nulls("reason")
     counts.suppressed.update(dict(gone["reason"].value_counts().iter_rows()))
-    known = build_journal(events, kept, plan.config).at(plan.start_ms, plan.origin_ms)
-    utilities = plan.policy.utilities(known, priors, plan.date)
-    rows = _choose(plan, kept, utilities, zones, counts)
+    utilities, in_time = plan.policy.utilities(known, priors, plan.date), late.is_null()
+    if not in_time.all():
+        mailed, zones, utilities = (
+            mailed.filter(in_time),
+            zones.of(in_time.to_numpy()),
+            utilities.of(in_time.to_numpy()),
+        )
+    rows = _choose(plan, mailed, utilities, zones, counts)
     return Staged(rows.to_arrow(), gone.to_arrow(), counts, utilities.p_open_US)
 
 
@@ -122,13 +131,11 @@ def _audience(plan: Plan, bucket: int, events: pl.DataFrame, recipients: pl.Data
     return seen_users(events).with_columns(row=pl.lit(0, pl.UInt64))
 
 
-def _without_slot(reason: pl.Series, zones: ZoneSlots) -> pl.Series:
-    """Add the reason of users whom the window, or the day's clock, leaves no slot."""
-    none_U = zones.n_allowed_U() == 0
-    if not none_U.any():
-        return reason
+def _without_slot(zones: ZoneSlots) -> pl.Series:
+    """Why the window, or the day's clock, leaves a user no slot; null where one is left."""
+    none_U = pl.Series(zones.n_allowed_U() == 0)
     closed = pl.when(pl.Series(zones.in_window_U())).then(pl.lit("no_slot_left")).otherwise(pl.lit("window_closed"))
-    return pl.select(pl.coalesce(reason, pl.when(pl.Series(none_U)).then(closed))).to_series()
+    return pl.select(pl.when(none_U).then(closed)).to_series().cast(pl.String)
 
 
 def _choose(

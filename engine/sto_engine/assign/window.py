@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from sto_engine.config import Config
 from sto_engine.slots import SlotGrid, open_mask, slot_times, window_mask
 from sto_engine.tables import encode
-from sto_engine.zones import parse_zone
+from sto_engine.zones import MAX_OFFSET, MIN_OFFSET, event_offsets, parse_zone
+
+DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -73,3 +75,15 @@ def zone_slots(zones: pl.Series, grid: SlotGrid, day: date, config: Config, not_
         open_ZS=np.array([open_mask(t, not_before_ms) for t in times], np.bool_).reshape(shape),
         window_S=window_mask(grid, config.window.start, config.window.end, config.window.quiet),
     )
+
+
+def shifted_zones(zones: pl.Series, shift_U: NDArray[np.int16], day: date) -> pl.Series:
+    """The zones by whose clock users are mailed: where a shift was accepted, the offset of the day plus the shift."""
+    moved = np.flatnonzero(shift_U)
+    if not len(moved):
+        return zones
+    names, zone_U = encode(zones.gather(moved))
+    noon_ms = np.full(len(moved), (day - date(1970, 1, 1)).days * DAY_MS + DAY_MS // 2)
+    offset_U = event_offsets(names, zone_U, noon_ms).astype(np.int64) + shift_U[moved]
+    offset_U = np.clip(offset_U, MIN_OFFSET, MAX_OFFSET)
+    return zones.scatter(moved, pl.Series([str(offset) for offset in offset_U.tolist()], dtype=pl.String))

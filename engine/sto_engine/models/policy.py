@@ -26,6 +26,11 @@ class Utilities:
     reason_U: NDArray[Any]
     n_eff_U: NDArray[np.float32]
 
+    def of(self, keep_U: NDArray[np.bool_]) -> "Utilities":
+        """The same of some of the users."""
+        p_US = None if self.p_open_US is None else self.p_open_US[keep_U]
+        return Utilities(self.utility_US[keep_U], p_US, self.reason_U[keep_U], self.n_eff_U[keep_U])
+
 
 class Policy(Protocol):
     """A model behind the choice; pure functions of their arguments."""
