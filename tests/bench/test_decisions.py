@@ -339,3 +339,7 @@ def test_what_a_policy_raises_is_its_line() -> None:
     record = make_record(Cell("world", "w", "h", 0, 1), "ours:x", None, failure=ConfigError("no | such\nthing"))
     assert (record.status, record.reason) == ("failed", "ConfigError: no | such\nthing")
     assert isinstance(Sent("x", pl.DataFrame({"user_id": [1]})).only(pl.Series([1])), Sent)
+
+
+def test_the_tables_beside_the_code_are_what_the_committed_results_say() -> None:
+    assert report.main(["--check"]) == 0
