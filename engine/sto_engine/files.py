@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,11 +48,19 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def write_parquet(path: Path, table: pa.Table, row_group: int, dictionary: list[str], arrow_types: bool = False) -> str:
+def write_parquet(
+    path: Path,
+    table: pa.Table,
+    row_group: int,
+    dictionary: list[str],
+    arrow_types: bool = False,
+    split: Sequence[str] = (),
+) -> str:
     """Write `table` with page checksums and plain types, atomically; returns the sha256 of the file.
 
     `arrow_types` also stores the Arrow schema, which fixed-size lists need to come back as such.
     Only the columns in `dictionary` are dictionary-encoded: on high-cardinality columns it costs four times the time.
+    Those in `split` are stored byte by byte (BYTE_STREAM_SPLIT): times of one period take half the time to read back.
     """
     with atomic_path(path) as temporary:
         pq.write_table(
@@ -62,6 +70,7 @@ def write_parquet(path: Path, table: pa.Table, row_group: int, dictionary: list[
             compression="zstd",
             compression_level=1,
             use_dictionary=[name for name in dictionary if name in table.column_names],
+            column_encoding=dict.fromkeys(split, "BYTE_STREAM_SPLIT") or None,
             write_page_checksum=True,
             store_schema=arrow_types,
         )

@@ -31,10 +31,8 @@ def read_files(files: Sequence[tuple[Path, int]], schema: pa.Schema) -> pl.DataF
 
     Raises FileNotFoundError for a file that is not there, BadData (65) for one that is damaged or of another shape.
     """
-    frames = [_frame(schema.empty_table(), schema, Path())]
-    for path, rows in files:
-        frames.append(_frame(_read_file(path, rows, schema.names), schema, path))
-    return pl.concat(frames, rechunk=True)
+    frames = [_frame(_read_file(path, rows, schema.names), schema, path) for path, rows in files]
+    return pl.concat(frames or [_frame(schema.empty_table(), schema, Path())], rechunk=True)
 
 
 def _read_file(path: Path, rows: int, columns: list[str]) -> pa.Table:

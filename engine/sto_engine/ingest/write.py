@@ -16,6 +16,7 @@ from sto_kernels.hashing import bucket_of
 
 FLUSH_ROWS = 2_000_000
 ROW_GROUP = 131_072
+FEW = 8  # a column with this many rows to a distinct value is worth a dictionary
 _DICTIONARY = [*DICTIONARY, "rule", "file"]
 
 
@@ -64,7 +65,12 @@ def write_bucket(
     """Write one bucket file, text as plain strings; returns what the manifest says of it."""
     path = f"{generation}/bucket-{bucket:04d}-{number:04d}.parquet"
     table = rows.select(schema.names).to_arrow().cast(schema)
-    sha256 = write_parquet(root / path, table, ROW_GROUP, _DICTIONARY)
+    few = "campaign_id" in schema.names and rows["campaign_id"].n_unique() * FEW < len(rows)
+    dictionary, split = (
+        [*_DICTIONARY, *(["campaign_id"] if few else [])],
+        [n for n in ("event_ts",) if n in schema.names],
+    )
+    sha256 = write_parquet(root / path, table, ROW_GROUP, dictionary, split=split)
     return {"bucket": bucket, "path": path, "rows": table.num_rows, "sha256": sha256}
 
 
