@@ -12,11 +12,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from sto_engine.history.bucket import Bucket
+from sto_engine.history.bucket import DAY_MS, Bucket
 from sto_engine.tables import encode
 from sto_kernels.count_walk import campaign_sums
 from sto_kernels.hashing import derive
-from sto_kernels.journal import Cleaned
+from sto_kernels.journal import HOUR_MS, Cleaned
 
 SAMPLE_USERS = 100_000
 _SEND = ("utc_S", "local_S", "latency_S", "campaign_S", "type_S", "label_S")
@@ -26,9 +26,13 @@ _ALL = 2**64 - 1
 
 @dataclass(frozen=True)
 class Campaigns:
-    """Sends and opens of each campaign within 2 and 24 h: int64 [C, 4] as `campaign_sums`, by hash of the id."""
+    """Sends and opens within 2 and 24 h of each campaign at each local hour it was sent, int64 [C, 4], and its type.
+
+    Rows are in the order of `key_C`, the hash of the campaign's id, then `hour_C`.
+    """
 
     key_C: NDArray[np.uint64]
+    hour_C: NDArray[np.int8]
     type_C: NDArray[np.int8]
     sums_C4: NDArray[np.int64]
 
@@ -54,23 +58,30 @@ class Sample:
 
 
 def bucket_campaigns(bucket: Bucket) -> Campaigns:
-    """Sums over the bucket's human sends, one row a campaign that was sent."""
-    cleaned, n = bucket.cleaned, len(bucket.campaign_key_C)
-    sums_C4 = campaign_sums(cleaned, bucket.bad_U, bucket.end_ms, n)
-    type_C = np.zeros(n, np.int8)
-    np.maximum.at(type_C, cleaned.campaign_S, cleaned.type_S)
-    sent_C = np.bincount(cleaned.campaign_S, minlength=n) > 0
-    return Campaigns(bucket.campaign_key_C[sent_C], type_C[sent_C], sums_C4[sent_C])
+    """Sums over the bucket's human sends, one row a campaign and hour of sending."""
+    cleaned = bucket.cleaned
+    hour_S = cleaned.local_S % DAY_MS // HOUR_MS
+    cell_C, code_S = np.unique(cleaned.campaign_S.astype(np.int64) * 24 + hour_S, return_inverse=True)
+    by_hour = _replace(cleaned, campaign_S=code_S.astype(np.int32))
+    sums_C4 = campaign_sums(by_hour, bucket.bad_U, bucket.end_ms, len(cell_C))
+    type_C = np.zeros(len(cell_C), np.int8)
+    np.maximum.at(type_C, code_S, cleaned.type_S)
+    return Campaigns(bucket.campaign_key_C[cell_C // 24], (cell_C % 24).astype(np.int8), type_C, sums_C4)
 
 
 def add_campaigns(parts: Sequence[Campaigns]) -> Campaigns:
-    """The sums of all parts by campaign, keys ascending."""
-    key_N = np.concatenate([part.key_C for part in parts])
-    key_C, code_N = np.unique(key_N, return_inverse=True)
-    sums_C4, type_C = np.zeros((len(key_C), 4), np.int64), np.zeros(len(key_C), np.int8)
-    np.add.at(sums_C4, code_N, np.concatenate([part.sums_C4 for part in parts]))
-    np.maximum.at(type_C, code_N, np.concatenate([part.type_C for part in parts]))
-    return Campaigns(key_C, type_C, sums_C4)
+    """The sums of all parts by campaign and hour."""
+    key_N, hour_N = (np.concatenate([getattr(part, name) for part in parts]) for name in ("key_C", "hour_C"))
+    order = np.lexsort((hour_N, key_N))
+    key_N, hour_N = key_N[order], hour_N[order]
+    new_N = np.ones(len(order), np.bool_)
+    new_N[1:] = (key_N[1:] != key_N[:-1]) | (hour_N[1:] != hour_N[:-1])
+    code_N = np.cumsum(new_N) - 1
+    sums_C4 = np.zeros((int(new_N.sum()), 4), np.int64)
+    type_C = np.zeros(len(sums_C4), np.int8)
+    np.add.at(sums_C4, code_N, np.concatenate([part.sums_C4 for part in parts])[order])
+    np.maximum.at(type_C, code_N, np.concatenate([part.type_C for part in parts])[order])
+    return Campaigns(key_N[new_N], hour_N[new_N], type_C, sums_C4)
 
 
 def bucket_sample(bucket: Bucket, buckets: int, limit: int = SAMPLE_USERS) -> Sample:

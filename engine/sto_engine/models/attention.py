@@ -74,8 +74,8 @@ def history_priors(parts: Sequence[Tensors], bundle: Bundle | None, model: Model
     if bundle is None:
         start_ms, end_ms = parts[0]["window_ms"].tolist()
         return fit_priors(read_sample(parts), campaigns, (start_ms, end_ms), model.half_life_days).tensors()
-    rate2_G, rate24_G = campaign_rates(campaigns)
-    return {"campaign_key_G": campaigns.key_C, "rate2_G": rate2_G, "rate24_G": rate24_G}
+    key_G, rate2_G, rate24_G = campaign_rates(campaigns)
+    return {"campaign_key_G": key_G, "rate2_G": rate2_G, "rate24_G": rate24_G}
 
 
 def tonights_priors(tensors: Tensors, bundle: Bundle | None) -> Priors:

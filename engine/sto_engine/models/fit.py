@@ -19,8 +19,8 @@ def fit_priors(
     sample: Sample, campaigns: Campaigns, window_ms: tuple[int, int], half_life_days: float | None = None
 ) -> Priors:
     """Every table of `Priors` from the events of a window, as the sample and the campaign sums hold them."""
-    rate2_G, rate24_G = campaign_rates(campaigns)
-    place_C = np.searchsorted(campaigns.key_C, sample.campaign_key_C)
+    key_G, rate2_G, rate24_G = campaign_rates(campaigns)
+    place_C = np.searchsorted(key_G, sample.campaign_key_C)
     rates_C = (rate2_G[place_C], rate24_G[place_C])
     has_sends = bool(len(campaigns.key_C))
     decay_24 = _decay(sample, rates_C[1], window_ms[1])
@@ -34,7 +34,7 @@ def fit_priors(
         source_names=sample.sources,
         has_sends=has_sends,
         has_acts=bool(counts.acts_U.sum() > 0),
-        campaign_key_G=campaigns.key_C,
+        campaign_key_G=key_G,
         rate2_G=rate2_G,
         rate24_G=rate24_G,
         decay_24=decay_24,

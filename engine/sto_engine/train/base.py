@@ -1,6 +1,6 @@
 """The margin that the forest starts from: what attention and the send hour say, weighed by a ridge logistic regression.
 
-    offset = log of the campaign's EB rate in the label period over the mean (50 pseudo-sends); not known at scoring
+    offset = log appeal of the campaign in the label period (history.rates), apart from its hour; not known at scoring
     base   = w . [1, two levels, two shapes], w shrunk towards WEIGHT_PRIOR, the weights of the shapes then halved
 
 The forest earns what was halved; with the whole shapes it learns too little (recipe, section 6). N rows.
@@ -9,22 +9,27 @@ The forest earns what was halved; with the whole shapes it learns too little (re
 import numpy as np
 from numpy.typing import NDArray
 
+from sto_engine.history.rates import fit_appeal
 from sto_engine.models.features import CROSS, FEATURES, LEVELS, SHAPES_OF_BASE
+from sto_engine.train.rows import Rows
 from sto_kernels.lanes import Floats
 
 WEIGHT_PRIOR = np.array([0.0, 0.7, 0.3, 0.9, 0.3])
 WEIGHT_RIDGE = np.array([0.01, 20.0, 20.0, 100.0, 100.0])
 WEIGHT_KEPT = np.array([1.0, 1.0, 1.0, 0.5, 0.5])
-CAMPAIGN_SENDS, STEPS = 50.0, 25
+STEPS = 25
 COLUMNS = tuple(FEATURES.index(name) for name in (*LEVELS, *(CROSS[row] for row in SHAPES_OF_BASE)))
 
 
-def campaign_offsets(campaign_N: NDArray[np.uint64], label_N: NDArray[np.float32]) -> Floats:
-    """Log appeal of each row's campaign, float64 [N]."""
-    _, code_N = np.unique(campaign_N, return_inverse=True)
-    mean = float(label_N.mean(dtype=np.float64))
-    sends_C, hits_C = np.bincount(code_N), np.bincount(code_N, label_N)
-    return np.asarray(np.log((hits_C + CAMPAIGN_SENDS * mean) / (sends_C + CAMPAIGN_SENDS) / mean)[code_N])
+def campaign_offsets(rows: Rows) -> Floats:
+    """Log appeal of each row's campaign apart from its hour, float64 [N]."""
+    key_N, code_N = np.unique(rows.campaign_N, return_inverse=True)
+    cell_C, row_N = np.unique(code_N * 24 + rows.hour_N, return_inverse=True)
+    type_C = np.zeros(len(cell_C), np.int8)
+    np.maximum.at(type_C, row_N, rows.type_N)
+    sends_C, hits_C = np.bincount(row_N), np.bincount(row_N, rows.label_N)
+    appeal = fit_appeal(key_N[cell_C // 24], (cell_C % 24).astype(np.int8), type_C, sends_C, hits_C)
+    return np.log(appeal.rate_G)[code_N]
 
 
 def base_inputs(features_NF: NDArray[np.float32]) -> Floats:

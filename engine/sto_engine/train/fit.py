@@ -76,7 +76,7 @@ def fit_bundle(
 
 def fit_model(rows: Rows, train: Train, seed: int) -> Model:
     """Base weights, then the forest on top of base margin and campaign offset."""
-    inputs_N5, offset_N = base_inputs(rows.features_NF), campaign_offsets(rows.campaign_N, rows.label_N)
+    inputs_N5, offset_N = base_inputs(rows.features_NF), campaign_offsets(rows)
     weight_5 = fit_base(inputs_N5, rows.label_N, offset_N)
     base_N = (base_margins(inputs_N5, weight_5) + offset_N).astype(np.float32)
     return Model(weight_5, fit_forest(rows.features_NF, rows.label_N, FEATURES, train, seed, base_N, MONOTONE))

@@ -39,6 +39,8 @@ class Rows:
     features_NF: NDArray[np.float32]
     label_N: NDArray[np.float32]
     campaign_N: NDArray[np.uint64]
+    hour_N: NDArray[np.int8]
+    type_N: NDArray[np.int8]
     time_N: NDArray[np.int64]
     order_N: NDArray[np.uint64]
     rival_NR: NDArray[np.float32]
@@ -55,7 +57,7 @@ RIVALS = ("attention", "histogram", "seed_histogram", "previous")
 
 @dataclass(frozen=True)
 class Sends:
-    """Labelled sends of a bucket: row of the user, slot and weekday of the send, label, time, campaign; [N] each."""
+    """Labelled sends of a bucket: row of the user, hour and weekday of the send, label, time, campaign; [N] each."""
 
     user_N: NDArray[np.int64]
     slot_N: NDArray[np.int64]
@@ -63,7 +65,15 @@ class Sends:
     label_N: NDArray[np.float32]
     time_N: NDArray[np.int64]
     campaign_N: NDArray[np.uint64]
+    type_N: NDArray[np.int8]
     order_N: NDArray[np.uint64]
+
+    def rows(self, features_NF: NDArray[np.float32], rival_NR: NDArray[np.float32]) -> Rows:
+        """These sends as rows with their features."""
+        hour_N = self.slot_N.astype(np.int8)
+        return Rows(
+            features_NF, self.label_N, self.campaign_N, hour_N, self.type_N, self.time_N, self.order_N, rival_NR
+        )
 
 
 def labelled_sends(seen: Moments, span: Span, config: Config) -> Sends:
@@ -79,7 +89,8 @@ def labelled_sends(seen: Moments, span: Span, config: Config) -> Sends:
     h_N = labels.users["h"].to_numpy()[user_N]
     order_N = derive(h_N ^ time_N.view(np.uint64), "train-sample")
     weekday_N = (local_N // DAY_MS + 3) % 7  # the epoch was a Thursday
-    return Sends(user_N, local_N % DAY_MS // HOUR_MS, weekday_N, label_N, time_N, campaign_N, order_N)
+    slot_N, type_N = local_N % DAY_MS // HOUR_MS, cleaned.type_S[rows]
+    return Sends(user_N, slot_N, weekday_N, label_N, time_N, campaign_N, type_N, order_N)
 
 
 def bucket_rows(
@@ -105,12 +116,12 @@ def bucket_rows(
     rival_NR[:, 1] = known.slot_rate_24U[sends.slot_N, sends.user_N]
     acts_U24 = known.counts.acts_U24
     rival_NR[:, 2] = (acts_U24 / np.maximum(acts_U24.sum(axis=1, keepdims=True), 1))[sends.user_N, sends.slot_N]
-    return Rows(features_NF, sends.label_N, sends.campaign_N, sends.time_N, sends.order_N, rival_NR)
+    return sends.rows(features_NF, rival_NR)
 
 
 def _known_to(seen: Moments, previous: tuple[Bundle, Campaigns], config: Config) -> Known:
     bundle, campaigns = previous
-    priors = bundle.priors.with_campaigns(campaigns.key_C, *campaign_rates(campaigns))
+    priors = bundle.priors.with_campaigns(*campaign_rates(campaigns))
     return know(seen.origin, priors, config.model.half_life_days)
 
 
@@ -121,7 +132,7 @@ def seed_rows(seen: Moments, span: Span, config: Config) -> Rows:
     slots_NG = slot_rows(sends.slot_N * (grid.slots // 24), sends.weekday_N, grid)
     features_NF = np.concatenate([user_matrix(profile)[:, sends.user_N].T, slots_NG], axis=1)
     rival_NR = np.full((len(sends.user_N), len(RIVALS)), np.nan, np.float32)
-    return Rows(features_NF, sends.label_N, sends.campaign_N, sends.time_N, sends.order_N, rival_NR)
+    return sends.rows(features_NF, rival_NR)
 
 
 def seed_names(config: Config) -> list[str]:
