@@ -21,6 +21,7 @@ from sto_engine.bench_cli import bench
 from sto_engine.common import Setup, common
 from sto_engine.errors import CannotCreate, OutputFailed, StoError, UsageError
 from sto_engine.evaluate_cli import evaluate
+from sto_engine.explain_cli import explain
 from sto_engine.options import PATH, day, duration_days, timestamp_ms
 
 _DISK = {errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG}
@@ -43,6 +44,7 @@ def cli() -> None:
 
 cli.add_command(bench)
 cli.add_command(evaluate)
+cli.add_command(explain)
 
 
 @cli.command()

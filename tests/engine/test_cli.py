@@ -36,6 +36,7 @@ OPTIONS = {
     "version": ["--log-json"],
     "bench": [],
     "evaluate": [],
+    "explain": ["--user-id", "--store", "--bundle", "--date", "--json", *COMMON],
 }
 SCORE = ["score", "--store", "s", "--out", "o"]
 

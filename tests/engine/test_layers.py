@@ -23,13 +23,13 @@ LAYERS = (
     ("train", "score"),
     ("output", "evaluate"),
     ("cluster",),
-    ("prepare", "phases", "job", "train_job", "demo"),
-    ("options", "console", "common", "bench_cli", "evaluate_cli", "cli"),
+    ("prepare", "phases", "job", "train_job", "explain", "demo"),
+    ("options", "console", "common", "bench_cli", "evaluate_cli", "explain_text", "explain_cli", "cli"),
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 HOMES = {
     "ray": {"sto_engine.cluster"},
-    "xgboost": {"sto_engine.models.forest"},
+    "xgboost": {"sto_engine.models.forest", "sto_engine.explain.child"},
     "numba": {"sto_kernels.compiled"},
     "scipy": {"sto_engine.train.fit"},
     "safetensors": {"sto_engine.models.bundle"},
@@ -38,6 +38,7 @@ HOMES = {
         "sto_engine.common",
         "sto_engine.bench_cli",
         "sto_engine.evaluate_cli",
+        "sto_engine.explain_cli",
         "sto_engine.options",
     },
     "rich": {"sto_engine.console"},

@@ -1,0 +1,154 @@
+"""`explain`: why a user gets his slot tonight, by the functions that the nightly run itself calls, for him alone.
+
+The user's data come from his own bucket; what is usual for everyone is what the run's phase 0 would hand over.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sto_engine.assign.window import shifted_zones, zone_slots
+from sto_engine.config import Config
+from sto_engine.errors import Unavailable
+from sto_engine.explain.curves import curves, known_of, numbers, usual
+from sto_engine.explain.margin import Compared, margin_parts
+from sto_engine.explain.user import Person, about, find_person, history, utc
+from sto_engine.models.boosted import Boosted
+from sto_engine.models.features import Known, build_features
+from sto_engine.models.policy import Utilities
+from sto_engine.phases import Phases
+from sto_engine.prepare import ScoreRequest, prepare
+from sto_engine.progress import Progress
+from sto_engine.score import FALLBACK, Plan, Staged, reason_codes
+from sto_engine.tables import REASONS
+
+Row = dict[str, Any]
+
+
+def explain_user(request: ScoreRequest, user_id: str, config: Config, progress: Progress) -> dict[str, Any]:
+    """Everything that led to the slot which `score`, asked for by `request`, gives the user; nothing is written.
+
+    Raises what `score` raises for inputs that are missing or do not fit, UsageError (2) for an id of another type than
+    the store's, InputMissing (66) for a user whom the store does not hold.
+    """
+    prepared = prepare(request, config, progress)
+    plan, warnings = prepared.plan, list(prepared.warnings)
+    person = find_person(plan, user_id)
+    warnings += _notes(person)
+    phases = Phases(replace(plan, audience=person.audience), None, prepared.run_id, request.threads, progress)
+    priors = phases.priors()
+    staged = phases.stage(priors, person.bucket)
+    utilities = plan.policy.utilities(person.known, priors, plan.date)
+    clock = shifted_zones(person.known.users["zone"], person.known.cleaned.shift_U, plan.date)
+    zones = zone_slots(clock, plan.grid, plan.date, config, plan.not_before_ms)
+    allowed_S, known = zones.allowed_US()[0], known_of(plan, person.known, priors)
+    row = _row(staged)
+    compared = _compared(row, utilities, allowed_S) if row is not None else None
+    return {
+        "user": about(person, user_id, clock[0], config),
+        "decision": _decision(plan, staged, compared, utilities, phases.window_ms),
+        "window": {**config.window.model_dump(mode="json"), "allowed_slots": int(allowed_S.sum())},
+        "history": history(person, known),
+        "priors": usual(plan, known),
+        "slots": {
+            "local": [_clock(plan, slot) for slot in range(plan.grid.slots)],
+            "allowed": allowed_S.tolist(),
+            "utility": numbers(utilities.utility_US[0]),
+            "p_open": None if utilities.p_open_US is None else numbers(utilities.p_open_US[0]),
+            **curves(plan, person.known, priors, known),
+        },
+        "contributions": _contributions(plan, known, compared, warnings),
+        "warnings": warnings,
+    }
+
+
+def _notes(person: Person) -> list[str]:
+    notes = []
+    if person.listed is False:
+        notes.append("the recipients do not list this user: score leaves him out unless --audience names him")
+    if person.row["consent_profiling"] is False:
+        notes.append("the user does not consent to profiling: nothing that he did counts")
+    return notes
+
+
+def _row(staged: Staged) -> Row | None:
+    """The staged row of the user; None for one who is not mailed."""
+    rows = pl.from_arrow(staged.rows)
+    assert isinstance(rows, pl.DataFrame)
+    return rows.row(0, named=True) if len(rows) else None
+
+
+def _compared(row: Row, utilities: Utilities, allowed_S: NDArray[np.bool_]) -> Compared:
+    """The model's slot and the next best; without a history there is none: the slot is the one nearest the control."""
+    chosen, utility_S = int(row["preferred_slot"]), utilities.utility_US[0]
+    others_S = allowed_S.copy()
+    others_S[chosen] = False
+    ranked = np.isfinite(utility_S[allowed_S]).all() and reason_codes(utilities.reason_U)[0] != FALLBACK
+    if not others_S.any() or not ranked:
+        return Compared(chosen, None)
+    return Compared(chosen, int(np.where(others_S, utility_S, -np.inf).argmax()))
+
+
+def _decision(
+    plan: Plan, staged: Staged, compared: Compared | None, utilities: Utilities, window_ms: int
+) -> dict[str, Any]:
+    """What `score` writes of the user, beside the model's slot and the runner-up."""
+    head = {"date": plan.date.isoformat(), "policy": plan.policy.name, "bundle_id": plan.policy.bundle_id}
+    row = _row(staged)
+    if row is None or compared is None:
+        return {**head, "suppressed": staged.suppressed["reason"][0].as_py(), "slot": None}
+    p_S = None if utilities.p_open_US is None else utilities.p_open_US[0]
+    return {
+        **head,
+        "suppressed": None,
+        "slot": row["slot"],
+        "slot_local": f"{plan.date}T{_clock(plan, row['slot'])}",
+        "send_from": utc(row["start_ms"]),
+        "send_before": utc(row["start_ms"] + window_ms),
+        "arm": row["arm"],
+        "reason": row["reason"],
+        "propensity": round(row["propensity"], 6),
+        "p_open": _at(p_S, row["slot"]),
+        "control_slot": plan.control_slot,
+        "p_control": _at(p_S, plan.control_slot),
+        "model_slot": compared.chosen,
+        "model_reason": REASONS[reason_codes(utilities.reason_U)[0]],
+        "model_p_open": _at(p_S, compared.chosen),
+        "runner_up": compared.runner_up,
+        "runner_up_p_open": _at(p_S, compared.runner_up),
+        "lead": _lead(utilities.utility_US[0], compared),
+        "n_eff": round(row["n_eff"], 3),
+    }
+
+
+def _at(p_S: NDArray[np.float32] | None, slot: int | None) -> float | None:
+    return None if p_S is None or slot is None else numbers(p_S[[slot]])[0]
+
+
+def _lead(utility_S: NDArray[np.float32], compared: Compared) -> float | None:
+    """By how much the utility of the model's slot exceeds that of the runner-up."""
+    if compared.runner_up is None:
+        return None
+    return numbers(np.array([float(utility_S[compared.chosen]) - float(utility_S[compared.runner_up])]))[0]
+
+
+def _clock(plan: Plan, slot: int) -> str:
+    minute = slot * plan.grid.minutes
+    return f"{minute // 60:02d}:{minute % 60:02d}"
+
+
+def _contributions(
+    plan: Plan, known: Known | None, compared: Compared | None, warnings: list[str]
+) -> dict[str, Any] | None:
+    """Parts of the margins of `boosted`; without XGBoost a warning, and the rest is still explained."""
+    if known is None or compared is None or not isinstance(plan.policy, Boosted):
+        return None
+    features = build_features(known, plan.date.weekday(), plan.grid.slots)
+    try:
+        return margin_parts(plan.policy.bundle, features, compared)
+    except Unavailable as error:
+        warnings.append(str(error))
+        return None
