@@ -85,7 +85,7 @@ class Train(Section):
     max_rows: Annotated[int, Field(ge=1)] = 1_500_000
     holdout_days: Annotated[int, Field(ge=0, le=36500)] = 14
     calibrate: Literal["none", "isotonic"] = "none"
-    trees: Annotated[int, Field(ge=1, le=10_000)] = 40
+    trees: Annotated[int, Field(ge=1, le=10_000)] = 30
     depth: Annotated[int, Field(ge=1, le=16)] = 4
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
     subsample: Annotated[float, Field(gt=0, le=1)] = 0.8

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sto_kernels.compiled import jit, read_only
 from sto_kernels.decay_walk import age_decay
-from sto_kernels.journal import HOUR_MS, NO_TIME, Cleaned, Counts, Float32s, Float64s, Int64s
+from sto_kernels.journal import HOUR_MS, NO_TIME, Cleaned, Counts, Float32s, Float64s, Int8s, Int64s
 from sto_kernels.stays import (
     AGES,
     DAY_PART_MS,
@@ -53,8 +53,10 @@ class _Moment(NamedTuple):
 class _Rates(NamedTuple):
     rho2_C: Array
     rho24_C: Array
-    decay_24: Array
-    kernel_168x48: Array
+    decay_T24: Array
+    kernel_Tx168x48: Array
+    follow_T: Array
+    type_C: Array
 
 
 class _Sums(NamedTuple):
@@ -83,20 +85,36 @@ def count(
     users: int,
     rho2_C: Float64s,
     rho24_C: Float64s,
-    decay_24: Float64s,
-    kernel_168x48: Float32s,
+    decay_T24: Float64s,
+    kernel_Tx168x48: Float32s,
     origin_ms: int,
     half_life_ms: float = 0,
+    type_C: Int8s | None = None,
+    follow_T: Float64s | None = None,
 ) -> Counts:
-    """Sums per user of what was known at `origin_ms`; `kernel_168x48` from `unopened_kernel`.
+    """Sums per user of what was known at `origin_ms`; `kernel_Tx168x48` of each type from `unopened_kernel`.
 
+    Campaigns are of T types, each with its own age decay; without `type_C` there is one, and decay [24] and kernel
+    [168, 48] may stand alone. `follow_T` weighs what the sends of a type add to opens_U48 and exposure_U48.
     half_life_ms > 0 multiplies what a send or an act adds to the arrays by 2 ** -(its age / half_life_ms); the sums
     per user (sent_U and after) stay whole.
     """
-    if len(rho2_C) != len(rho24_C) or decay_24.shape != (AGES,) or kernel_168x48.shape != (168, 48):
-        raise ValueError("count needs as many rho2_C as rho24_C, decay_24 [24] and kernel_168x48 [168, 48]")
+    decay, kernel = decay_T24.reshape(-1, AGES), kernel_Tx168x48.reshape(-1, 168, 48)
+    kinds = np.zeros(len(rho2_C), np.int8) if type_C is None else type_C
+    follow = np.ones(len(decay)) if follow_T is None else follow_T
+    if len({len(rho2_C), len(rho24_C), len(kinds)}) > 1 or len({len(decay), len(kernel), len(follow)}) > 1:
+        raise ValueError("count needs rho2_C, rho24_C and type_C of one length, and a decay, kernel and weight a type")
+    if kinds.min(initial=0) < 0 or kinds.max(initial=0) >= len(decay):
+        raise ValueError(f"type_C must be in 0..{len(decay) - 1}; found {kinds.min()}..{kinds.max()}")
     sends, acts = send_table(cleaned, users, len(rho2_C)), _acts(cleaned, users)
-    rates = _Rates(*(read_only(x, np.float64) for x in (rho2_C, rho24_C, decay_24, kernel_168x48)))
+    tables = (
+        (rho2_C, np.float64),
+        (rho24_C, np.float64),
+        (decay, np.float64),
+        (kernel, np.float64),
+        (follow, np.float64),
+    )
+    rates = _Rates(*(read_only(x, kind) for x, kind in (*tables, (kinds, np.int8))))
     moment, sums = _Moment(origin_ms, float(half_life_ms)), _new_sums(users)
     _count_sends(sends, rates, moment, sums)
     _count_acts(acts, moment, sums)
@@ -148,7 +166,7 @@ def _campaign_sums(sends: Sends, bad_U: Array, origin_ms: int, sums_C4: Array) -
 @jit
 def _count_sends(sends: Sends, rates: _Rates, moment: _Moment, sums: _Sums) -> None:
     user_S, utc_S, local_S, latency_S, campaign_S = sends
-    rho2_C, rho24_C, decay_24, kernel_168x48 = rates
+    rho2_C, rho24_C, decay_T24, kernel_Tx168x48, follow_T, type_C = rates
     opens_U48, exposure_U48, slots_5xU24, sends_3xU = (
         sums.opens_U48,
         sums.exposure_U48,
@@ -167,12 +185,13 @@ def _count_sends(sends: Sends, rates: _Rates, moment: _Moment, sums: _Sums) -> N
             fade = _fade(moment.half_life_ms, observed)
             _add_slots(slots, local // HOUR_MS % 24, latency, observed, rho2_C[c], rho24_C[c], fade)
             _add_profile(sends_3xU, u, latency)
+            kind, weight = type_C[c], follow_T[type_C[c]] * fade
             if latency < DAY_PART_MS:
-                opens[cell_of(local + latency)] += fade
+                opens[cell_of(local + latency)] += weight
             if latency >= DAY_PART_MS and observed >= DAY_PART_MS:
-                _add_unopened(exposure, kernel_168x48, hour_of_week(local), rho24_C[c] * fade)
+                _add_unopened(exposure, kernel_Tx168x48[kind], hour_of_week(local), rho24_C[c] * weight)
             else:
-                _add_stay(exposure, local, min(latency, observed, DAY_PART_MS), decay_24, rho24_C[c] * fade)
+                _add_stay(exposure, local, min(latency, observed, DAY_PART_MS), decay_T24[kind], rho24_C[c] * weight)
         _store(opens, opens_U48, u)
         _store(exposure, exposure_U48, u)
         for kind in range(5):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sto_kernels.journal import HOUR_MS, NO_LATENCY, NO_TIME, Cleaned, Counts, Float32s, Float64s, Int64s
+from sto_kernels.journal import HOUR_MS, NO_LATENCY, NO_TIME, Cleaned, Counts, Float32s, Float64s, Int8s, Int64s
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,15 @@ def count(
     users: int,
     rho2_C: Float64s,
     rho24_C: Float64s,
-    decay_24: Float64s,
-    kernel_168x48: Float32s,
+    decay_T24: Float64s,
+    kernel_Tx168x48: Float32s,
     origin_ms: int,
     half_life_ms: float = 0,
+    type_C: Int8s | None = None,
+    follow_T: Float64s | None = None,
 ) -> Counts:
+    decay, kernel = decay_T24.reshape(-1, 24), kernel_Tx168x48.reshape(-1, 168, 48)
+    follow = np.ones(len(decay)) if follow_T is None else follow_T
     sums: dict[str, NDArray[Any]] = {
         name: np.zeros((users, 48 if name.endswith("48") else 24) if name[-1].isdigit() else users)
         for name in Counts.__dataclass_fields__
@@ -97,9 +101,10 @@ def count(
             sums["seen_U24"][u, send.slot] += now
         sums["sends24_U24"][u, send.slot] += weight
         sums["opens24_U24"][u, send.slot] += now * (send.latency < 24)
+        kind = 0 if type_C is None else int(type_C[send.campaign])
         if send.latency < 24:
-            sums["opens_U48"][u, _cell(send.local + send.latency + 1e-9)] += now
-        sums["exposure_U48"][u] += weight * _exposure(send, decay_24, kernel_168x48)
+            sums["opens_U48"][u, _cell(send.local + send.latency + 1e-9)] += now * follow[kind]
+        sums["exposure_U48"][u] += weight * follow[kind] * _exposure(send, decay[kind], kernel[kind])
         _add_profile(sums, send)
     _add_acts(sums, cleaned, origin_ms, fade)
     columns: dict[str, Any] = {k: v.astype(np.float32) if k[-1].isdigit() else v for k, v in sums.items()}

@@ -40,7 +40,9 @@ def known_of(plan: Plan, bucket: Bucket, priors: Tensors) -> Known | None:
 def curves(plan: Plan, bucket: Bucket, priors: Tensors, known: Known | None) -> Curves:
     """The stages of the policy's curve by name, one number a slot each."""
     if known is not None and isinstance(plan.policy, Attention | Boosted):
-        window = windows(known.priors.decay_24, LABEL_HOURS, plan.date.weekday(), plan.grid.slots)
+        window = windows(
+            known.priors.decay_T24[known.priors.target_type], LABEL_HOURS, plan.date.weekday(), plan.grid.slots
+        )
         stages = {"cohort": _cohort_rate(known), "personas": _persona_rate(known), "own": known.rate_48U}
         return {f"p_2h_{name}": numbers(open_chances(rate, window)[:, 0]) for name, rate in stages.items()}
     profile = build_profile(bucket, plan.grid, plan.config.model.half_life_days)

@@ -4,7 +4,7 @@ A history without a single send (activity alone) has no exposure: then every hou
 risk and every act as an open, and the attention model becomes a shrunken histogram.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +14,43 @@ from sto_kernels.journal import Cleaned, Counts
 from sto_kernels.lanes import Floats
 
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
-PLAIN_DECAY = np.exp(-np.arange(24) / 8.0)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a send counts for: appeal of its campaign within 2 h and 24 h, by code; decay and weight of its type."""
+
+    rate2_C: Floats
+    rate24_C: Floats
+    decay_T24: Floats
+    follow_T: Floats
 
 
 def bucket_counts(
     cleaned: Cleaned,
     users: int,
-    rates_C: tuple[Floats, Floats],
-    decay_24: Floats,
+    weights: Weights,
     window_ms: tuple[int, int],
     has_sends: bool,
     half_life_days: float | None,
 ) -> Counts:
-    """Counts before the end of the window; `rates_C` are the 2 h and 24 h rates by campaign code."""
+    """Counts before the end of the window."""
     start_ms, end_ms = window_ms
     half_life_ms = 0 if half_life_days is None else int(half_life_days * DAY_MS)
-    rho2_C, rho24_C = rates_C
-    counts = count(cleaned, users, rho2_C, rho24_C, decay_24, unopened_kernel(decay_24), end_ms, half_life_ms)
+    type_C = np.zeros(len(weights.rate2_C), np.int8)
+    np.maximum.at(type_C, cleaned.campaign_S, cleaned.type_S)
+    counts = count(
+        cleaned,
+        users,
+        weights.rate2_C,
+        weights.rate24_C,
+        weights.decay_T24,
+        np.stack([unopened_kernel(decay_24) for decay_24 in weights.decay_T24]),
+        end_ms,
+        half_life_ms,
+        type_C,
+        weights.follow_T,
+    )
     if has_sends:
         return counts
     days = (end_ms - start_ms) / DAY_MS

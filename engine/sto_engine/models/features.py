@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sto_engine.history.bucket import DAY_MS, Bucket
 from sto_engine.history.rates import look_up
-from sto_engine.models.counts import bucket_counts
+from sto_engine.models.counts import Weights, bucket_counts
 from sto_engine.models.priors import Priors, codes_of
 from sto_kernels.attention import attention_rates
 from sto_kernels.curves import act_shapes, centred_logs, open_chances, slot_rates, smooth_counts, windows
@@ -91,12 +91,11 @@ def know(bucket: Bucket, priors: Priors, half_life_days: float | None = None) ->
     """Count the bucket's events and fit every user's curves under the priors."""
     users, cohort_U = len(bucket.users), priors.cohorts_of(bucket.users["cohort"])
     key_C = bucket.campaign_key_C
-    rates_C = tuple(look_up(key_C, priors.campaign_key_G, rate) for rate in (priors.rate2_G, priors.rate24_G))
+    rate2_C, rate24_C = (look_up(key_C, priors.campaign_key_G, rate) for rate in (priors.rate2_G, priors.rate24_G))
     counts = bucket_counts(
         bucket.cleaned,
         users,
-        (rates_C[0], rates_C[1]),
-        priors.decay_24,
+        Weights(rate2_C, rate24_C, priors.decay_T24, priors.follow_T),
         (bucket.start_ms, bucket.end_ms),
         priors.has_sends,
         half_life_days,
@@ -139,7 +138,7 @@ def build_features(known: Known, weekday: int, slots: int = 24) -> Features:
 
 def chances(known: Known, weekday: int, slots: int = 24) -> tuple[Floats, Floats]:
     """P(open within 2 h) and within 24 h by attention alone, of sends at each slot, float64 [S, U]."""
-    decay = known.priors.decay_24
+    decay = known.priors.decay_T24[known.priors.target_type]
     p2_SU, p24_SU = (open_chances(known.rate_48U, windows(decay, hours, weekday, slots)) for hours in (2, 24))
     return p2_SU, p24_SU
 

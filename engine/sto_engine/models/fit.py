@@ -5,14 +5,12 @@ from numpy.typing import NDArray
 
 from sto_engine.history.rates import campaign_rates
 from sto_engine.history.sample import Campaigns, Sample
-from sto_engine.models.counts import PLAIN_DECAY, bucket_counts
+from sto_engine.models.counts import Weights, bucket_counts
 from sto_engine.models.fit_effect import fit_act_shapes, fit_effect, fit_slot_rates
 from sto_engine.models.fit_shapes import fit_shapes
+from sto_engine.models.fit_types import fit_types
 from sto_engine.models.priors import Priors
-from sto_kernels.count_walk import age_decay
 from sto_kernels.lanes import Floats
-
-DECAY_USERS = 8_000
 
 
 def fit_priors(
@@ -22,10 +20,11 @@ def fit_priors(
     key_G, rate2_G, rate24_G = campaign_rates(campaigns)
     place_C = np.searchsorted(key_G, sample.campaign_key_C)
     rates_C = (rate2_G[place_C], rate24_G[place_C])
-    has_sends = bool(len(campaigns.key_C))
-    decay_24 = _decay(sample, rates_C[1], window_ms[1])
-    counts = bucket_counts(sample.cleaned, sample.users, rates_C, decay_24, window_ms, has_sends, half_life_days)
     cohorts, cohort_U = len(sample.cohorts), sample.cohort_U
+    types = fit_types(sample.cleaned, sample.users, rates_C, cohort_U, cohorts, window_ms[1])
+    weights = Weights(*rates_C, types.decay_T24, types.follow_T)
+    has_sends = bool(len(campaigns.key_C))
+    counts = bucket_counts(sample.cleaned, sample.users, weights, window_ms, has_sends, half_life_days)
     shapes = fit_shapes(_wide(counts.opens_U48), _wide(counts.exposure_U48), cohort_U, cohorts)
     effect = fit_effect(counts.opens24_U24, counts.sends24_U24, cohort_U, cohorts)
     slot_rate_C24 = fit_slot_rates(_wide(counts.opens2_U24), _wide(counts.sends2_U24), cohort_U, cohorts)
@@ -37,7 +36,9 @@ def fit_priors(
         campaign_key_G=key_G,
         rate2_G=rate2_G,
         rate24_G=rate24_G,
-        decay_24=decay_24,
+        decay_T24=types.decay_T24,
+        follow_T=types.follow_T,
+        target_type=types.target,
         shape_K48=shapes.shape_K48,
         log_prior_CK=shapes.log_prior_CK,
         residual_C48=shapes.residual_C48,
@@ -49,14 +50,6 @@ def fit_priors(
         open_rate2=_ratio(counts.opens2_U24, counts.sends2_U24),
         open_rate=float(counts.opened_U.sum() / max(counts.sent_U.sum(), 1.0)),
     )
-
-
-def _decay(sample: Sample, rate24_C: Floats, end_ms: int) -> Floats:
-    """How attention to a mail fades with its age, from the first users of the sample; a plain fade without opens."""
-    cleaned = sample.cleaned
-    if not (cleaned.latency_S >= 0).any():
-        return PLAIN_DECAY
-    return age_decay(cleaned, min(DECAY_USERS, sample.users), rate24_C, end_ms)
 
 
 def _ratio(opens: NDArray[np.float32], sends: NDArray[np.float32]) -> float:

@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sto_engine.errors import BadData
+from sto_engine.history.rates import TYPES
 from sto_kernels.lanes import Floats
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -29,7 +30,9 @@ class Priors:
     campaign_key_G: NDArray[np.uint64]
     rate2_G: Floats
     rate24_G: Floats
-    decay_24: Floats
+    decay_T24: Floats
+    follow_T: Floats
+    target_type: int
     shape_K48: Floats
     log_prior_CK: Floats
     residual_C48: Floats
@@ -75,11 +78,13 @@ def from_tensors(tensors: Tensors, where: str) -> Priors:
             values[field.name] = array[0].item() if array.shape == (1,) and _is_scalar(field.name) else array
     priors = Priors(**values)
     _check_shapes(priors, where)
+    if priors.target_type not in range(TYPES):
+        raise BadData(f"{where}: target_type must be in 0..{TYPES - 1}; found {priors.target_type}; train it again")
     return priors
 
 
 def _is_scalar(name: str) -> bool:
-    return name in ("has_sends", "has_acts", "effect_p0", "open_rate2", "open_rate")
+    return name in ("has_sends", "has_acts", "target_type", "effect_p0", "open_rate2", "open_rate")
 
 
 def _check_shapes(priors: Priors, where: str) -> None:
@@ -87,7 +92,8 @@ def _check_shapes(priors: Priors, where: str) -> None:
     wanted = {
         "rate2_G": (campaigns,),
         "rate24_G": (campaigns,),
-        "decay_24": (24,),
+        "decay_T24": (TYPES, 24),
+        "follow_T": (TYPES,),
         "shape_K48": (shapes, 48),
         "log_prior_CK": (cohorts, shapes),
         "residual_C48": (cohorts, 48),

@@ -24,9 +24,11 @@ from sto_engine.models.seed_features import SLOT_FEATURES, slot_rows, user_featu
 from sto_engine.slots import grid_of
 from sto_engine.train.moments import HOUR_MS, Moments, Span
 from sto_kernels.hashing import derive
+from sto_kernels.lanes import Floats
 
 # A mail of Monday to Thursday is read on weekdays, whatever the window: one set of features serves all four.
 WEEKDAYS = ((0, 1, 2, 3), (4,), (5,), (6,))
+LEAST_FOLLOW = 0.75
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,12 @@ class Sends:
         )
 
 
-def labelled_sends(seen: Moments, span: Span, config: Config) -> Sends:
-    """Sends of [origin, last) to users who are no machines."""
+def labelled_sends(seen: Moments, span: Span, config: Config, follow_T: Floats | None = None) -> Sends:
+    """Sends of [origin, last) to users who are no machines, of types that follow the habit behind the features."""
     cleaned, labels = seen.labels.cleaned, seen.labels
     late_S = (cleaned.utc_S >= span.origin_ms) & (cleaned.utc_S < span.last_ms(config))
+    if follow_T is not None:
+        late_S &= follow_T[cleaned.type_S] >= LEAST_FOLLOW
     rows = np.flatnonzero(late_S & ~seen.now.bad_U[cleaned.user_S])
     user_N, time_N = cleaned.user_S[rows].astype(np.int64), cleaned.utc_S[rows]
     local_N = cleaned.local_S[rows]
@@ -97,7 +101,7 @@ def bucket_rows(
     seen: Moments, span: Span, priors: Priors, previous: tuple[Bundle, Campaigns] | None, config: Config
 ) -> Rows:
     """Second pass: rows of a bucket under the priors of the origin; `previous` scores the same rows, by its own."""
-    sends = labelled_sends(seen, span, config)
+    sends = labelled_sends(seen, span, config, priors.follow_T)
     known = know(seen.origin, priors, config.model.half_life_days)
     older = None if previous is None else _known_to(seen, previous, config)
     features_NF = np.empty((len(sends.user_N), len(FEATURES)), np.float32)
