@@ -15,6 +15,7 @@ from sto_kernels.compiled import jit, read_only
 from sto_kernels.journal import HOUR_MS, Cleaned, Float64s
 from sto_kernels.stays import AGES, DAY_PART_MS, Array, Sends, age_of, cell_of, known_latency, send_table
 
+LEAST_RISK_H = 1e-6  # everything may have been opened at once: nothing lay unread
 DECAY_ROUNDS, DECAY_START_H, DECAY_FLOOR, USER_PRIOR = 4, 8.0, 1e-3, 1.5
 
 
@@ -101,7 +102,7 @@ def _fit_decay(
         at_48, at_24, at_U = np.zeros(48), np.zeros(AGES), np.zeros(len(opens_U))
         for r in range(len(user_R)):
             at_48[cell_R[r]] += weight_R[r] * g[age_R[r]] * user_U[user_R[r]]
-        hour_48 = (opens_48 + 1) / (at_48 + at_48.sum() / opens_48.sum())
+        hour_48 = (opens_48 + 1) / (at_48 + max(at_48.sum() / opens_48.sum(), LEAST_RISK_H))
         for r in range(len(user_R)):
             at_24[age_R[r]] += weight_R[r] * hour_48[cell_R[r]] * user_U[user_R[r]]
         g = (opens_24 + 1) / (at_24 + 1)

@@ -151,7 +151,7 @@ def age_decay(cleaned: Cleaned, users: int, rho24_C: Float64s, origin_ms: int) -
     level_U = np.ones(users)
     for _ in range(4):
         risk_48 = np.bincount(cell, hours * rho * g[age] * level_U[user], 48)
-        hour_48 = (opens_48 + 1) / (risk_48 + risk_48.sum() / len(opened))
+        hour_48 = (opens_48 + 1) / (risk_48 + max(risk_48.sum() / len(opened), 1e-6))
         g = (opens_24 + 1) / (np.bincount(age, hours * rho * hour_48[cell] * level_U[user], 24) + 1)
         g = g / g[0]
         level_U = (opens_U + 1.5) / (np.bincount(user, hours * rho * hour_48[cell] * g[age], users) + 1.5)
