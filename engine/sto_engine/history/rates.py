@@ -58,14 +58,14 @@ def fit_appeal(
     start_P = np.array([np.log(total)] * TYPES + [0.0] * 4)
     beta_P, spread, a_G = start_P.copy(), START_SPREAD**2, np.zeros(len(key_G))
     for _ in range(ROUNDS if len(key_G) else 0):
-        log_rate_C = design_CP @ beta_P
-        mean_C = sends_C * np.exp(log_rate_C + a_G[group_C])
+        log_rate_C = _levels(design_CP, beta_P)
+        mean_C = np.asarray(sends_C * np.exp(log_rate_C + a_G[group_C]), np.float64)
         # the working response less a, times its weight, without dividing by a mean that may be nothing
         pull_C = mean_C * (log_rate_C + a_G[group_C]) + opens_C - mean_C
         weight_G = np.bincount(group_C, mean_C, len(key_G))
         shrink_G = np.asarray(spread / (1 + spread * weight_G), np.float64)
         beta_P = _fixed(design_CP, mean_C, pull_C, group_C, shrink_G, ridge_P, start_P)
-        rest_G = np.bincount(group_C, pull_C - mean_C * (design_CP @ beta_P), len(key_G))
+        rest_G = np.bincount(group_C, pull_C - mean_C * _levels(design_CP, beta_P), len(key_G))
         a_G = np.clip(shrink_G * rest_G, a_G - STEEPEST, a_G + STEEPEST)
         seen_G = weight_G > 0
         if seen_G.any():
@@ -96,6 +96,11 @@ def _fixed(
     )
     slope_P = np.einsum("cp,c->p", design_CP, pull_C) - np.einsum("gp,g,g->p", by_group_GP, shrink_G, pull_G)
     return np.asarray(np.linalg.solve(curve_PP + np.diag(ridge_P), slope_P + ridge_P * prior_P))
+
+
+def _levels(design_CP: Floats, beta_P: Floats) -> Floats:
+    """design @ beta, its sums in one order for any number of BLAS threads, float64 [C]."""
+    return np.asarray(np.einsum("cp,p->c", design_CP, beta_P))
 
 
 def hour_harmonics() -> Floats:

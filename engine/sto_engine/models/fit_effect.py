@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sto_engine.models.fit_shapes import by_cohort
 from sto_kernels.lanes import Floats, smooth_days
+from sto_kernels.products import gram
 from sto_kernels.send_effect import HARMONICS, send_hour_modes
 
 EFFECT_USERS, EFFECT_ROUNDS = 8_000, 9
@@ -43,7 +44,7 @@ def fit_effect(
         overall = theta_5U.mean(axis=1)
         mean = (by_cohort(theta_5U.T, code, cohorts) + COHORT_USERS * overall) / (size_C + COHORT_USERS)
         off_U5 = theta_5U.T - mean[code]
-        spread = off_U5.T @ off_U5 + posterior_25U.sum(axis=1).reshape(HARMONICS, HARMONICS)
+        spread = gram(off_U5, off_U5) + posterior_25U.sum(axis=1).reshape(HARMONICS, HARMONICS)
         covariance = (spread + FLOOR_USERS * np.diag(FLOOR_VARIANCE)) / (users + FLOOR_USERS)
     return Effect(np.concatenate([mean, overall[None]]), np.linalg.inv(covariance), p0)
 

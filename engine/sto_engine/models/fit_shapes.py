@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sto_kernels.attention import RATE_PRIOR
 from sto_kernels.lanes import Floats, share_days, smooth_days
-from sto_kernels.naive_attention import mixture, softmax
+from sto_kernels.naive_attention import softmax
+from sto_kernels.products import gram, times
 
 SHAPES, ROUNDS, FIT_USERS, MIN_OPENS = 16, 22, 20_000, 2
 FIT_WIDTH_H, FIT_SHARE_DAYS, POOLED_OPENS = 0.6, 0.1, 1.0
@@ -57,8 +59,8 @@ def _em(opens: Floats, exposure: Floats, pooled_48: Floats, exposure_48: Floats)
     for round_ in range(ROUNDS):
         shape = _unit(shape, pooled_48, exposure_48)
         weight, gain = _tempered(opens, exposure, shape, common, min(1.0, 0.3 + 2 * round_ / ROUNDS))
-        seen = share_days(smooth_days(weight.T @ opens, FIT_WIDTH_H), FIT_SHARE_DAYS)
-        expected = share_days(smooth_days((weight * gain).T @ exposure, FIT_WIDTH_H), FIT_SHARE_DAYS) * pooled_48
+        seen = share_days(smooth_days(gram(weight, opens), FIT_WIDTH_H), FIT_SHARE_DAYS)
+        expected = share_days(smooth_days(gram(weight * gain, exposure), FIT_WIDTH_H), FIT_SHARE_DAYS) * pooled_48
         shape = pooled_48 * (seen + POOLED_OPENS) / (expected + POOLED_OPENS)
         common = (weight.sum(axis=0) + 1) / (weight.sum() + len(shape))
     return _unit(shape, pooled_48, exposure_48), common
@@ -76,6 +78,14 @@ def _tempered(opens: Floats, exposure: Floats, shape: Floats, common_K: Floats, 
     if heat < 1.0:
         weight = softmax(np.log(np.maximum(weight, 1e-300)) * heat)
     return weight, gain
+
+
+def mixture(opens_U48: Floats, exposure_U48: Floats, shape_K48: Floats, log_prior_UK: Floats) -> tuple[Floats, Floats]:
+    """Posterior weight of each shape and posterior mean rate under it, float64 [U, K] both (sto_kernels.attention)."""
+    most_UK = RATE_PRIOR + opens_U48.sum(axis=1)[:, None]
+    expected_UK = RATE_PRIOR + times(exposure_U48, shape_K48.T)
+    logits_UK = times(opens_U48, np.log(shape_K48).T) - most_UK * np.log(expected_UK)
+    return softmax(logits_UK + log_prior_UK), most_UK / expected_UK
 
 
 def _cohort_prior(
@@ -108,7 +118,7 @@ def _residual(
 ) -> Floats:
     """What a cohort opens over what the mixture expects of it, [C + 1, 48]; 1 for no cohort."""
     weight, gain = mixture(opens, exposure, shape, log_prior_CK[cohort_U])
-    expected = exposure * ((weight * gain) @ shape)
+    expected = exposure * times(weight * gain, shape)
 
     def spread(x_U48: Floats) -> Floats:
         near = smooth_days(by_cohort(x_U48, cohort_U, cohorts), RESIDUAL_WIDTH_H)
