@@ -41,7 +41,8 @@ class Campaigns:
 class Sample:
     """Histories of sampled users: `cohort_U` indexes `cohorts`, `campaign_S` of `cleaned` indexes `campaign_key_C`.
 
-    `sources` are the sign-up sources among them; users of hashes from `below` on may have been held back.
+    `cohorts` are those of the users of the sample, `sources` the sign-up sources of all who may teach; users of hashes
+    from `below` on may have been held back.
     """
 
     key_U: NDArray[np.uint64]
@@ -97,7 +98,7 @@ def bucket_sample(bucket: Bucket, buckets: int, limit: int = SAMPLE_USERS) -> Sa
     below = _ALL if len(may_U) <= offer else int(key_U[may_U[offer]])
     chosen = may_U[:offer]
     cohorts, cohort_U = encode(bucket.users["cohort"].gather(chosen))
-    sources = bucket.users["signup_source"].gather(chosen).drop_nulls().unique().sort().to_list()
+    sources = bucket.users["signup_source"].gather(may_U).drop_nulls().unique().sort().to_list()
     cleaned = select_users(bucket.cleaned, chosen)
     used_C, code_S = np.unique(cleaned.campaign_S, return_inverse=True)
     cleaned = _replace(cleaned, campaign_S=code_S.astype(np.int32))
@@ -140,8 +141,11 @@ def merge_samples(parts: Sequence[Sample], limit: int = SAMPLE_USERS) -> Sample:
     chosen = order[:limit]
     codes = [np.array([cohorts.index(name) for name in part.cohorts], np.int32) for part in parts]
     cohort_N = np.concatenate([code[part.cohort_U] for code, part in zip(codes, parts, strict=True)])
+    # a cohort that was only offered would be there or not by the number of buckets
+    used_C, cohort_U = np.unique(cohort_N[chosen], return_inverse=True)
+    cohorts = tuple(cohorts[code] for code in used_C)
     cleaned = select_users(_concatenate(parts, campaign_key_C), chosen)
-    return Sample(key_N[chosen], cohort_N[chosen], cohorts, sources, cleaned, campaign_key_C)
+    return Sample(key_N[chosen], cohort_U.astype(np.int32), cohorts, sources, cleaned, campaign_key_C)
 
 
 def _concatenate(parts: Sequence[Sample], campaign_key_C: NDArray[np.uint64]) -> Cleaned:
