@@ -19,7 +19,7 @@ from sto_engine.assign import arms
 from sto_engine.assign.capacity import SpreadKey, spread_ranks
 from sto_engine.assign.window import ZoneSlots, shifted_zones, zone_slots
 from sto_engine.config import Config
-from sto_engine.history.bucket import build_journal, window_start
+from sto_engine.history.bucket import COLUMNS, build_journal, window_start
 from sto_engine.history.users import build_users, seen_users
 from sto_engine.ingest.audience import Audience
 from sto_engine.ingest.store import Store
@@ -88,16 +88,18 @@ class Staged:
 
 def bucket_sums(plan: Plan, bucket: int) -> dict[str, NDArray[Any]]:
     """Phase 0: what this bucket adds to the priors, from everyone with events in the history before the day."""
-    events = plan.store.read_events(bucket, before_ms=plan.origin_ms, from_ms=plan.start_ms)
-    seen = events.select("h", "user_id").unique(maintain_order=True)
-    users = build_users(seen, plan.store.read_recipients(bucket), events, plan.config, plan.origin_ms)
+    columns = ("user_id", "recipient_domain", *COLUMNS)
+    events = plan.store.read_events(bucket, before_ms=plan.origin_ms, from_ms=plan.start_ms, columns=columns)
+    seen, recipients = seen_users(events), plan.store.read_recipients(bucket)
+    users = build_users(seen, recipients, events, plan.config, plan.origin_ms)
     known = build_journal(events, users, plan.config).at(plan.start_ms, plan.origin_ms)
     return plan.policy.sums(known, plan.store.buckets)
 
 
 def stage_bucket(plan: Plan, priors: Mapping[str, NDArray[Any]], bucket: int) -> Staged:
     """Phase A: audience -> suppressions -> utilities -> mask, arm and provisional slot of every recipient left."""
-    events = plan.store.read_events(bucket, before_ms=plan.origin_ms)
+    columns = ("user_id", "recipient_domain", "bounce_type", *COLUMNS)
+    events = plan.store.read_events(bucket, before_ms=plan.origin_ms, columns=columns)
     recipients = plan.store.read_recipients(bucket)
     audience = _audience(plan, bucket, events, recipients)
     counts = BucketCounts(audience=len(audience))

@@ -18,6 +18,8 @@ from sto_kernels.compiled import jit
 from sto_kernels.lanes import LANES, Array, Floats, gaussian_taps, load, smooth, store
 
 AGES = 24
+# users at a time, so that a block of slots stays in the cache
+BLOCK_USERS = 1024
 RATE_WIDTH_H, RATE_LEVEL, RATE_SENDS = 1.0, 2.0, 15.0
 SHAPE_WIDTH_H, SHAPE_COUNTS = 1.0, 4.0
 
@@ -55,24 +57,25 @@ def windows(decay_24: Floats, hours: int, weekday: int, slots: int) -> Windows:
 def open_chances(rate_48U: Floats, window: Windows) -> Floats:
     """P(open within the window | sent at slot), float64 [S, U]."""
     p_SU = np.empty((len(window.first_S) - 1, rate_48U.shape[1]))
-    _chances(rate_48U, window.first_S, window.cell_N, window.weight_N, p_SU)
-    return p_SU
+    _expected_opens(rate_48U, window.first_S, window.cell_N, window.weight_N, p_SU)
+    np.exp(np.negative(p_SU, out=p_SU), out=p_SU)
+    return np.subtract(1.0, p_SU, out=p_SU)
 
 
 @jit
-def _chances(rate_48U: Array, first_S: Array, cell_N: Array, weight_N: Array, p_SU: Array) -> None:
+def _expected_opens(rate_48U: Array, first_S: Array, cell_N: Array, weight_N: Array, out_SU: Array) -> None:
     users = rate_48U.shape[1]
     expected = np.empty(LANES)
     for first in range(0, users, LANES):
         width = min(LANES, users - first)
-        for slot in range(len(p_SU)):
+        for slot in range(len(out_SU)):
             expected[:] = 0.0
             for row in range(first_S[slot], first_S[slot + 1]):
                 cell, weight = cell_N[row], weight_N[row]
                 for lane in range(width):
                     expected[lane] += rate_48U[cell, first + lane] * weight
             for lane in range(width):
-                p_SU[slot, first + lane] = 1.0 - math.exp(-expected[lane])
+                out_SU[slot, first + lane] = expected[lane]
 
 
 def slot_rates(
@@ -160,25 +163,13 @@ def _smooth_counts(counts_U24: Array, taps: Array, out_24U: Array) -> None:
 
 def centred_logs(p_SU: Floats, out_SU: NDArray[np.float32], floor: float = 1e-6) -> Floats:
     """log p less its mean over slots into float32 [S, U]; returns the means, float64 [U]. p is held to [floor, 1]."""
-    mean_U = np.empty(p_SU.shape[1])
-    _centred_logs(p_SU, floor, out_SU, mean_U)
-    return mean_U
-
-
-@jit
-def _centred_logs(p_SU: Array, floor: float, out_SU: Array, mean_U: Array) -> None:
     slots, users = p_SU.shape
-    logs = np.empty((slots, LANES))
-    for first in range(0, users, LANES):
-        width = min(LANES, users - first)
-        mean = np.zeros(LANES)
+    mean_U = np.zeros(users)
+    for first in range(0, users, BLOCK_USERS):
+        block = slice(first, first + BLOCK_USERS)
+        logs = np.log(np.clip(p_SU[:, block], floor, 1.0))
         for slot in range(slots):
-            for lane in range(width):
-                logs[slot, lane] = math.log(min(max(p_SU[slot, first + lane], floor), 1.0))
-                mean[lane] += logs[slot, lane]
-        for lane in range(width):
-            mean[lane] /= slots
-            mean_U[first + lane] = mean[lane]
-        for slot in range(slots):
-            for lane in range(width):
-                out_SU[slot, first + lane] = logs[slot, lane] - mean[lane]
+            mean_U[block] += logs[slot]
+        mean_U[block] /= slots
+        np.subtract(logs, mean_U[block], out=out_SU[:, block], casting="same_kind")
+    return mean_U

@@ -62,8 +62,12 @@ def bucket_campaigns(bucket: Bucket) -> Campaigns:
     """Sums over the bucket's human sends, one row a campaign and hour of sending."""
     cleaned = bucket.cleaned
     hour_S = cleaned.local_S % DAY_MS // HOUR_MS
-    cell_C, code_S = np.unique(cleaned.campaign_S.astype(np.int64) * 24 + hour_S, return_inverse=True)
-    by_hour = _replace(cleaned, campaign_S=code_S.astype(np.int32))
+    code_S = cleaned.campaign_S.astype(np.int64) * 24 + hour_S
+    cell_C = np.flatnonzero(np.bincount(code_S))
+    place_N = np.zeros(cell_C.max(initial=-1) + 1, np.int32)
+    place_N[cell_C] = np.arange(len(cell_C), dtype=np.int32)
+    code_S = place_N[code_S]
+    by_hour = _replace(cleaned, campaign_S=code_S)
     sums_C4 = campaign_sums(by_hour, bucket.bad_U, bucket.end_ms, len(cell_C))
     type_C = np.zeros(len(cell_C), np.int8)
     np.maximum.at(type_C, code_S, cleaned.type_S)

@@ -14,9 +14,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sto_engine.config import Config
-from sto_engine.history.bucket import DAY_MS, Bucket, build_journal, window_start
+from sto_engine.history.bucket import COLUMNS, DAY_MS, Bucket, build_journal, window_start
 from sto_engine.history.parts import campaign_tensors, sample_tensors
-from sto_engine.history.users import build_users
+from sto_engine.history.users import build_users, seen_users
 from sto_engine.ingest.store import Store
 
 HOUR_MS = 3_600_000
@@ -60,9 +60,10 @@ class Moments:
 def bucket_moments(store: Store, bucket: int, span: Span, config: Config) -> Moments:
     """Read a bucket once and look at it from both moments."""
     first_ms = window_start(span.origin_ms, config)
-    events = store.read_events(bucket, before_ms=span.as_of_ms, from_ms=first_ms)
+    columns = ("user_id", "recipient_domain", *COLUMNS)
+    events = store.read_events(bucket, before_ms=span.as_of_ms, from_ms=first_ms, columns=columns)
     recipients = store.read_recipients(bucket)
-    audience = events.select("h", "user_id").unique(maintain_order=True)
+    audience = seen_users(events)
     before = events.filter(pl.col("event_ts").dt.epoch("ms") < span.origin_ms)
     users, users_then = (
         build_users(audience, recipients, known, config, at)
