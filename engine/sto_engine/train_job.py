@@ -83,7 +83,7 @@ def train(
         raise BadData(f"store {store} has no events to train on; ingest events first")
     day = as_of or datetime.fromtimestamp(source.newest_event_ms / 1000, UTC).date() + timedelta(days=1)
     former = _former(bundle)
-    if former is not None and _is_young(former, day, if_older_than_days):
+    if former is not None and _answers(former, config, is_seed) and _is_young(former, day, if_older_than_days):
         progress.info("train_skipped", bundle_id=former.bundle_id, why="bundle is young enough")
         return TrainReport(former.bundle_id, day.isoformat(), skipped=True)
     job = _Training(source, span_of(day, config), config, threads, seed, progress)
@@ -105,6 +105,12 @@ def _former(bundle: Path) -> Bundle | None:
         return load_bundle(bundle)
     except (InputMissing, BadData):
         return None
+
+
+def _answers(former: Bundle, config: Config, is_seed: bool) -> bool:
+    """Whether a bundle is for this question and these features; one that is not cannot be kept, however young."""
+    names, preset = (seed_names(config), SEED_BOOSTED) if is_seed else (list(FEATURES), None)
+    return (former.meta["label"], former.preset, former.features) == (config.model.label, preset, names)
 
 
 def _is_young(former: Bundle, day: date, days: float | None) -> bool:
@@ -171,9 +177,7 @@ class _Training:
 
     def _rival(self, former: Bundle | None, campaigns: Campaigns) -> tuple[Bundle, Campaigns] | None:
         """The former bundle, if it answers the same question with the same features."""
-        if former is None or former.preset is not None or former.features != list(FEATURES):
-            return None
-        return (former, campaigns) if former.meta["label"] == self.span.label else None
+        return (former, campaigns) if former is not None and _answers(former, self.config, is_seed=False) else None
 
     def _rows(self, work: Callable[[int], Rows], sends: int | None) -> Rows:
         """Rows of every bucket in bucket order, thinned whenever they pass twice the limit."""

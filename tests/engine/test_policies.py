@@ -161,6 +161,8 @@ def test_a_label_that_a_policy_does_not_know_is_refused() -> None:
     for policy in ("attention", "histogram"):
         with pytest.raises(ConfigError, match="knows opens"):
             make_policy(configured(policy, "model.label=click"), None)
+    with pytest.raises(ConfigError, match="bundle trained for it"):
+        make_policy(load_config(None, ["model.label=conversion"]), None)
 
 
 def test_opens_within_a_day_are_a_label_of_attention(clocks: Store) -> None:

@@ -9,11 +9,18 @@ from sto_engine.models.boosted import Boosted
 from sto_engine.models.bundle import Bundle
 from sto_engine.models.histogram import Histogram
 from sto_engine.models.policy import Policy
-from sto_engine.models.seeds import SEED_BOOSTED, SEED_HISTOGRAM, SeedBoosted, SeedHistogram
+from sto_engine.models.seeds import (
+    SEED_BOOSTED,
+    SEED_HISTOGRAM,
+    SEED_THOMPSON,
+    SeedBoosted,
+    SeedHistogram,
+    SeedThompson,
+)
 from sto_engine.slots import grid_of
 
 AVAILABLE = ("histogram", "attention", "boosted")
-PRESETS_AVAILABLE = (SEED_HISTOGRAM, SEED_BOOSTED)
+PRESETS_AVAILABLE = (SEED_HISTOGRAM, SEED_BOOSTED, SEED_THOMPSON)
 
 
 def make_policy(config: Config, bundle: Bundle | None) -> Policy:
@@ -25,7 +32,10 @@ def make_policy(config: Config, bundle: Bundle | None) -> Policy:
     grid, model = grid_of(config.slots.grid), config.model
     if model.preset == SEED_HISTOGRAM:
         return SeedHistogram(grid, model)
+    if model.preset == SEED_THOMPSON:
+        return SeedThompson(grid, model)
     name = model.policy or ("boosted" if bundle is not None or model.preset else "attention")
+    _check_label(name, model.label)
     if name == "histogram":
         return Histogram(grid, model)
     if name == "attention":
@@ -57,8 +67,14 @@ def check_model(config: Config) -> None:
     _known("model.preset", model.preset, PRESETS, PRESETS_AVAILABLE)
     if model.policy is not None and model.preset is not None and (model.policy, model.preset) not in _PAIRS:
         raise ConfigError(f'model.preset = "{model.preset}" is not a "{model.policy}"; leave model.policy out')
-    if model.policy in ("attention", "histogram") and model.label in ("click", "conversion"):
-        raise ConfigError(f'model.label = "{model.label}" needs model.policy = "boosted"; "{model.policy}" knows opens')
+    _check_label(model.policy, model.label)
+
+
+def _check_label(policy: str | None, label: str) -> None:
+    if policy in ("attention", "histogram") and label in ("click", "conversion"):
+        raise ConfigError(
+            f'model.label = "{label}" needs a bundle trained for it (--bundle); policy "{policy}" knows opens'
+        )
 
 
 _PAIRS = (("histogram", SEED_HISTOGRAM), ("boosted", SEED_BOOSTED))
