@@ -180,16 +180,16 @@ class _Training:
         return (former, campaigns) if former is not None and _answers(former, self.config, is_seed=False) else None
 
     def _rows(self, work: Callable[[int], Rows], sends: int | None) -> Rows:
-        """Rows of every bucket in bucket order, thinned whenever they pass twice the limit."""
+        """Rows of every bucket in bucket order, thinned whenever they pass the limit by a quarter."""
         limit = self.config.train.max_rows
         parts: dict[int, Rows] = {}
         self.progress.start("rows", self.store.buckets)
         for bucket, rows in run_buckets(work, range(self.store.buckets), self.threads):
             parts[bucket] = rows
-            if sum(len(part) for part in parts.values()) > 2 * limit:
+            if sum(len(part) for part in parts.values()) > limit * 5 // 4:
                 parts = _thinned(parts, limit)
             self.progress.advance("rows")
-        rows = thin(join([parts[bucket] for bucket in sorted(parts)]), limit)
+        rows = thin(join([parts.pop(bucket) for bucket in sorted(parts)]), limit)
         self._refuse(rows, sends)
         return rows
 

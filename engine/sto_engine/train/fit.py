@@ -57,9 +57,8 @@ def fit_bundle(
     tensors: dict[str, NDArray[Any]] = {}
     if _can_judge(rows, late_N):
         tell("judge")
-        early, late = rows.take(~late_N), rows.take(late_N)
-        judged = fit_model(early, train, seed)
-        p_N = judged.scores(late.features_NF)
+        late = rows.take(late_N)
+        p_N = fit_model(rows.take(~late_N), train, seed).scores(late.features_NF)
         card["holdout"] = {"days": train.holdout_days, **figures(p_N, late.label_N)}
         card["rivals"], objections = _rivals(p_N, late, previous_as_of_ms)
         if train.calibrate == "isotonic":
