@@ -124,7 +124,7 @@ def test_a_table_that_is_missing_misshapen_or_not_finite_is_refused(loaded: Bund
         broken.flat[-1] = np.nan
         with pytest.raises(BadData, match=f"{name} must be finite"):
             from_tensors({**tensors, name: broken}, "here")
-    if tensors[name].ndim == 2 or name in ("rate2_G", "rate24_G", "decay_24"):
+    if tensors[name].ndim == 2 or name in ("rate2_G", "rate24_G"):
         with pytest.raises(BadData, match="must have shape"):
             from_tensors({**tensors, name: tensors[name][:-1]}, "here")
 

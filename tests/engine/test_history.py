@@ -12,9 +12,11 @@ from sto_engine.history.profile import Profile, build_profile
 from sto_engine.history.rates import campaign_rates, look_up
 from sto_engine.history.sample import Campaigns, bucket_campaigns
 from sto_engine.ingest.store import Store
-from sto_engine.models.counts import PLAIN_DECAY, bucket_counts
+from sto_engine.models.counts import Weights, bucket_counts
 from sto_engine.slots import grid_of
 from sto_kernels.journal import Counts
+
+FADE = np.exp(-np.arange(24) / 8.0)
 
 
 def profile_of(store: Store, slots: int = 24, half_life_days: float | None = None) -> Profile:
@@ -22,11 +24,11 @@ def profile_of(store: Store, slots: int = 24, half_life_days: float | None = Non
 
 
 def counts_of(store: Store, half_life_days: float | None = None, has_sends: bool = True) -> Counts:
-    """Counts where every campaign appeals alike."""
+    """Counts where every campaign appeals alike and mail of every type fades alike."""
     bucket = known(store)
-    ones = np.ones(len(bucket.campaign_key_C))
-    span = (bucket.start_ms, bucket.end_ms)
-    return bucket_counts(bucket.cleaned, len(bucket.users), (ones, ones), PLAIN_DECAY, span, has_sends, half_life_days)
+    ones, span = np.ones(len(bucket.campaign_key_C)), (bucket.start_ms, bucket.end_ms)
+    weights = Weights(ones, ones, np.tile(FADE, (3, 1)), np.ones(3))
+    return bucket_counts(bucket.cleaned, len(bucket.users), weights, span, has_sends, half_life_days)
 
 
 def test_history_ends_before_the_origin_and_begins_history_days_earlier(tmp_path: Path) -> None:
@@ -83,11 +85,11 @@ def test_a_mail_is_at_risk_from_its_send_to_its_open_and_no_longer_than_a_day(tm
     bucket, counts = known(store), counts_of(store)
     row = {user: number for number, user in enumerate(bucket.users["user_id"])}
     opened, unopened = counts.exposure_U48[row[1]], counts.exposure_U48[row[2]]
-    np.testing.assert_allclose(opened[[8, 9, 10]], PLAIN_DECAY[:3] * [1, 1, 0.5], rtol=0.02)
+    np.testing.assert_allclose(opened[[8, 9, 10]], FADE[:3] * [1, 1, 0.5], rtol=0.02)
     assert opened.sum() == pytest.approx(opened[[8, 9, 10]].sum())
     # mail of an hour counts as sent a quarter past it: the last quarter of its day falls into the hour of the send
-    expected_24 = PLAIN_DECAY.copy()
-    expected_24[0] = 0.75 * PLAIN_DECAY[0] + 0.25 * PLAIN_DECAY[23]
+    expected_24 = FADE.copy()
+    expected_24[0] = 0.75 * FADE[0] + 0.25 * FADE[23]
     np.testing.assert_allclose(np.roll(unopened[:24], -8), expected_24, rtol=1e-5)
     assert unopened[24:].sum() == 0
     assert (counts.opens_U48[row[1], 10], counts.opens_U48.sum()) == (1, 1)

@@ -92,8 +92,8 @@ class Planted(Store):
     plant: Any = None
     origin_ms: int = 0
 
-    def read_events(self, bucket: int, before_ms: int | None = None, from_ms: int | None = None) -> pl.DataFrame:
-        events = super().read_events(bucket, before_ms=before_ms, from_ms=from_ms)
+    def read_events(self, bucket: int, before_ms: int | None = None, **more: Any) -> pl.DataFrame:
+        events = super().read_events(bucket, before_ms=before_ms, **more)
         types = {"event_type": EVENT_ENUM, "campaign_type": CAMPAIGN_ENUM}
         sown = self.plant(events.cast(types), self.origin_ms).cast(dict(events.schema)).select(events.columns)
         both = pl.concat([events, sown])
