@@ -117,6 +117,7 @@ def bucket_rows(
         if previous is not None and older is not None:
             margin_US = slot_scores(previous[0], build_features(older, days[0]))
             rival_NR[rows, 3] = 1 / (1 + np.exp(-margin_US[user, slot].astype(np.float64)))
+        del features  # those of the next weekday need its room
     rival_NR[:, 1] = known.slot_rate_24U[sends.slot_N, sends.user_N]
     acts_U24 = known.counts.acts_U24
     rival_NR[:, 2] = (acts_U24 / np.maximum(acts_U24.sum(axis=1, keepdims=True), 1))[sends.user_N, sends.slot_N]
