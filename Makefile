@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check check-full format bench-readme demo
+.PHONY: help setup check check-full format bench-readme decisions decisions-readme demo
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/,)
@@ -29,6 +29,12 @@ format: ## let ruff format the code and mend what it can
 
 bench-readme: ## write the tables of the READMEs from benchmarks/results
 	$(BIN)python -m sto_bench.report
+
+decisions: ## measure how well the policies decide, into benchmarks/results (an hour)
+	$(BIN)python -m sto_decisions
+
+decisions-readme: ## write their tables and chart from the results
+	$(BIN)python -m sto_decisions.report
 
 demo: ## a simulated sender from mailings to send times
 	$(BIN)sto-engine demo
