@@ -24,10 +24,10 @@ HEAVY = ("torch", "polars", "numpy", "pyarrow", "xgboost", "ray", "pydantic", "r
 COMMON = ["--config", "--set", "--cluster", "--threads", "--seed", "--log-json", "--quiet"]
 OPTIONS = {
     "demo": ["--out", "--users", *COMMON],
-    "simulate": ["--out", "--world", "--users", "--days", *COMMON],
+    "simulate": ["--out", "--world", "--users", "--days", "--history", "--campaigns-per-day", *COMMON],
     "ingest": ["--store", "--recipients", *COMMON],
     "compact": ["--store", *COMMON],
-    "train": ["--store", "--bundle", "--as-of", "--if-older-than", *COMMON],
+    "train": ["--store", "--bundle", "--as-of", "--if-older-than", "--force", *COMMON],
     "score": [
         *("--store", "--out", "--bundle", "--date", "--audience", "--campaign", "--campaign-type", "--channel"),
         *("--not-before", "--previous", "--prices-from", "--dry-run", "--dump-scores", "--exit-code-if-complete"),

@@ -27,16 +27,16 @@ def killed(store: Path, out: Path, n: int, when: str) -> int:
     return subprocess.run(command, check=False, capture_output=True).returncode
 
 
-# 4 buckets: renames 1-4 are phase 0, 5 the priors, 6-17 phase A, 18-25 phase B, 26-28 the commit
+# 4 buckets: renames 1-8 are phase 0, 9 the priors, 10-21 phase A, 22-29 phase B, 30-32 the commit
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("n", [2, 4, 5, 6, 11, 17, 18, 21, 25, 27, 28])
+@pytest.mark.parametrize("n", [2, 7, 8, 9, 10, 15, 21, 22, 25, 29, 31, 32])
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     store: Path, tmp_path: Path, whole: dict[str, str], n: int, when: str
 ) -> None:
     assert killed(store, tmp_path, n, when) == -signal.SIGKILL
     (run,) = tmp_path.glob("run=*")
     committed = (run / "manifest.json").exists()
-    assert committed == (n == 28 and when == "after")
+    assert committed == (n == 32 and when == "after")
     result = run_score(ScoreRequest(store, tmp_path), load_config(None), Silent())
     assert result.complete_before == committed
     assert digest(run) == whole
@@ -45,11 +45,11 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
 
 
 def test_the_kill_points_cover_the_whole_run(store: Path, tmp_path: Path) -> None:
-    assert killed(store, tmp_path, 29, "before") == 0
+    assert killed(store, tmp_path, 33, "before") == 0
 
 
 def test_finished_buckets_are_not_done_again(store: Path, tmp_path: Path) -> None:
-    assert killed(store, tmp_path, 17, "after") == -signal.SIGKILL
+    assert killed(store, tmp_path, 21, "after") == -signal.SIGKILL
     (run,) = tmp_path.glob("run=*")
     staged = {path: path.stat().st_mtime_ns for path in run.glob("_staging/rows/*.arrow")}
     assert killed(store, tmp_path, 5, "before") == -signal.SIGKILL
@@ -60,7 +60,7 @@ def test_finished_buckets_are_not_done_again(store: Path, tmp_path: Path) -> Non
 def test_damaged_staging_is_found_by_its_hash_and_done_again(
     store: Path, tmp_path: Path, whole: dict[str, str]
 ) -> None:
-    killed(store, tmp_path, 19, "after")
+    killed(store, tmp_path, 23, "after")
     (run,) = tmp_path.glob("run=*")
     victim = sorted(run.glob("_staging/rows/*.arrow"))[2]
     victim.write_bytes(bytes(victim.stat().st_size))
