@@ -16,7 +16,10 @@ from sto_engine.errors import BadData, ConfigError
 from sto_engine.ingest.store import Store
 from sto_engine.models.bundle import load_bundle
 from sto_engine.progress import Silent
+from sto_engine.train import fit as fit_module
+from sto_engine.train.fit import isotonic
 from sto_engine.train.moments import bucket_moments, span_of
+from sto_engine.train.quality import calibration_error
 from sto_engine.train.rows import RIVALS, Rows, labelled_sends, thin
 from sto_engine.train_job import TrainReport, train
 
@@ -184,16 +187,28 @@ def test_a_young_bundle_for_another_question_is_not_kept(honest: Path, tmp_path:
     assert not fit(honest, path, *SMALL, if_older_than_days=7).skipped
 
 
-def test_calibration_on_the_last_days_mends_the_chances_there(honest: Path, tmp_path: Path) -> None:
+def test_calibration_on_the_last_days_mends_the_chances_there(
+    honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def spied(p: np.ndarray, label: np.ndarray) -> Any:
+        seen.append((p, label))
+        return isotonic(p, label)
+
+    monkeypatch.setattr(fit_module, "isotonic", spied)
     fit(honest, tmp_path / "b", *SMALL, "train.calibrate=isotonic")
-    bundle = load_bundle(tmp_path / "b")
+    bundle, ((p, label),) = load_bundle(tmp_path / "b"), seen
     x, y = bundle.tensors["calibration_x"], bundle.tensors["calibration_y"]
-    assert len(x) == len(y) > 2
     assert (np.diff(x) > 0).all()
     assert (np.diff(y) >= 0).all()
     assert ((y > 0) & (y < 1)).all()
-    rate = bundle.card["holdout"]["base_rate"]
-    assert abs(np.interp(bundle.card["holdout"]["mean_p"], x, y) - rate) < 0.5
+    assert bundle.card["holdout"]["ece"] == pytest.approx(calibration_error(p, label), abs=1e-6)
+    assert calibration_error(np.interp(p, x, y), label) < 0.5 * calibration_error(p, label)
+    fit(honest, tmp_path / "plain", *SMALL)
+    plain = load_bundle(tmp_path / "plain")
+    assert plain.forest == bundle.forest
+    assert "calibration_x" not in plain.tensors
 
 
 @pytest.mark.parametrize("label", ["open_24h", "click", "conversion"])
