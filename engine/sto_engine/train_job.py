@@ -146,7 +146,9 @@ class _Training:
         )
         self.progress.start("fit", 2)
         as_of_ms = None if rival is None else _as_of_ms(rival[0])
-        fitted = fit_bundle(rows, self.config.train, self.seed, self.span.as_of_ms, as_of_ms, self._tell)
+        fitted = fit_bundle(
+            rows, self.config.train, self.seed, then.target_type, self.span.as_of_ms, as_of_ms, self._tell
+        )
         if fitted.objections and not force:
             raise BadData(
                 f"the new bundle was not saved: {'; '.join(fitted.objections)}; look at the data, or keep it all the "

@@ -17,7 +17,7 @@ shapes = fit_shapes(opens, sends, cohort, COHORTS)
 effect = fit_effect(opens[:, :24].astype(np.float32), sends[:, :24].astype(np.float32), cohort, COHORTS)
 rates = fit_slot_rates(opens[:, :24], sends[:, :24], cohort, COHORTS)
 inputs = np.concatenate([np.ones((50_000, 1)), rng.normal(-1, 1, (50_000, 4))], axis=1)
-weights = fit_base(inputs, (rng.random(50_000) < 0.1).astype(np.float32), np.zeros(50_000))
+weights = fit_base(inputs, (rng.random(50_000) < 0.1).astype(np.float32), np.zeros(50_000)).weight_5
 digest = hashlib.sha256()
 for array in (*vars(shapes).values(), effect.mean_C5, effect.precision_55, rates, weights):
     digest.update(np.ascontiguousarray(array).tobytes())

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sto_engine.train.base import WEIGHT_KEPT, WEIGHT_PRIOR, WEIGHT_RIDGE, base_margins, fit_base
+from sto_engine.train.base import WEIGHT_KEPT, WEIGHT_PRIOR, WEIGHT_RIDGE, fit_base
 from sto_engine.train.fit import isotonic
 from sto_engine.train.quality import auc, auc_error, calibration_error, figures, is_worse, logloss
 
@@ -114,19 +114,19 @@ def test_base_weights_are_the_ridge_fit_with_its_shapes_halved() -> None:
         return float((np.logaddexp(0, margin) - label * margin).sum() + WEIGHT_RIDGE @ (weight - WEIGHT_PRIOR) ** 2 / 2)
 
     best = scipy.minimize(loss, WEIGHT_PRIOR, method="BFGS", options={"gtol": 1e-5}).x
-    found = fit_base(inputs, label, offset)
+    found = fit_base(inputs, label, offset).weight_5
     np.testing.assert_allclose(found[1:], (best * WEIGHT_KEPT)[1:], atol=1e-4)
 
 
 def test_the_base_margin_has_the_level_of_the_labels_though_its_shapes_are_halved() -> None:
     for weight in ([0.2, 0.8, 0.2, 1.2, 0.4], [-3.0, 0.5, 0.5, 6.0, 2.0]):
         inputs, label, offset = drawn(1, 3000, np.array(weight))
-        p = 1 / (1 + np.exp(-base_margins(inputs, fit_base(inputs, label, offset)) - offset))
+        p = 1 / (1 + np.exp(-fit_base(inputs, label, offset).margins(inputs) - offset))
         assert p.mean() == pytest.approx(label.mean(), rel=0.01)
 
 
 def test_no_level_and_no_shape_weighs_against_opens() -> None:
-    found = fit_base(*drawn(2, 20_000, np.array([0.0, 1.0, -0.8, 0.8, -1.5])))
+    found = fit_base(*drawn(2, 20_000, np.array([0.0, 1.0, -0.8, 0.8, -1.5]))).weight_5
     assert (found[1:] >= 0).all()
     assert found[2] == found[4] == 0
     assert found[1] > 0.5
@@ -138,5 +138,5 @@ def test_the_fit_of_the_base_ends_where_rows_are_few_or_levels_far_off(n: int) -
     inputs = np.concatenate([np.ones((n, 1)), np.full((n, 1), -13.0), np.full((n, 1), -5.0), np.zeros((n, 2))], axis=1)
     label = (np.arange(n) % 2).astype(np.float32)
     found = fit_base(inputs, label, np.zeros(n))
-    p = 1 / (1 + np.exp(-base_margins(inputs, found)))
+    p = 1 / (1 + np.exp(-found.margins(inputs)))
     np.testing.assert_allclose(p, 0.5, atol=0.02)

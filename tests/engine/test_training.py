@@ -252,7 +252,7 @@ def test_thinning_keeps_the_rows_of_the_lowest_hashes_in_their_order() -> None:
     rng = np.random.default_rng(0)
     order = rng.integers(0, 2**63, 500).astype(np.uint64)
     n = np.arange(500)
-    rows = Rows(n[:, None].astype(np.float32), *([n] * 5), order, n[:, None].astype(np.float32))
+    rows = Rows(n[:, None].astype(np.float32), *([n] * 6), order, n[:, None].astype(np.float32))
     kept = thin(rows, 100).time_N
     assert set(kept) == set(np.argsort(order)[:100])
     assert (np.diff(kept) > 0).all()

@@ -22,6 +22,7 @@ def fit_forest(
     seed: int,
     base_N: NDArray[np.float32] | None = None,
     monotone: Sequence[int] | None = None,
+    weight_N: NDArray[np.float32] | None = None,
 ) -> Any:
     """Train on float32 [N, F] and labels 0/1 on top of base margins [N]; returns the booster.
 
@@ -42,7 +43,7 @@ def fit_forest(
     }
     if monotone is not None:
         params["monotone_constraints"] = "(" + ",".join(map(str, monotone)) + ")"
-    data = xgboost.QuantileDMatrix(rows_NF, label_N, feature_names=list(names), nthread=TRAIN_THREADS)
+    data = xgboost.QuantileDMatrix(rows_NF, label_N, weight=weight_N, feature_names=list(names), nthread=TRAIN_THREADS)
     if base_N is not None:
         params["base_score"] = 0.5  # the base margin is the whole start: nothing to add to it
         data.set_base_margin(base_N)

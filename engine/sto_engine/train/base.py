@@ -3,13 +3,16 @@
     offset = log appeal of the campaign in the label period (history.rates), apart from its hour; not known at scoring
     base   = w . [1, two levels, two shapes], w shrunk towards WEIGHT_PRIOR, the weights of the shapes then halved
 
-The forest earns what was halved; with the whole shapes it learns too little (recipe, section 6). N rows.
+The forest earns what was halved; with the whole shapes it learns too little (recipe, section 6). Types of mail other
+than the one to be scored have a level of their own, which their rows need and scoring does not. N rows, T types.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sto_engine.history.rates import fit_appeal
+from sto_engine.history.rates import TYPES, fit_appeal
 from sto_engine.models.features import CROSS, FEATURES, LEVELS, SHAPES_OF_BASE
 from sto_engine.train.rows import Rows
 from sto_kernels.lanes import Floats
@@ -19,6 +22,19 @@ WEIGHT_RIDGE = np.array([0.01, 20.0, 20.0, 100.0, 100.0])
 WEIGHT_KEPT = np.array([1.0, 1.0, 1.0, 0.5, 0.5])
 STEPS, HALVINGS = 50, 30
 COLUMNS = tuple(FEATURES.index(name) for name in (*LEVELS, *(CROSS[row] for row in SHAPES_OF_BASE)))
+
+
+@dataclass(frozen=True)
+class Base:
+    """Weights of the base margin [5], and what rows of each type have on top of it, 0 for the type to be scored [T]."""
+
+    weight_5: Floats
+    level_T: Floats
+
+    def margins(self, inputs_N5: Floats, type_N: NDArray[np.int8] | None = None) -> Floats:
+        """The base margin of each row, float64 [N]; without `type_N` as it is scored."""
+        margin_N = _dot(inputs_N5, self.weight_5)
+        return margin_N if type_N is None else margin_N + self.level_T[type_N]
 
 
 def campaign_offsets(rows: Rows) -> Floats:
@@ -37,38 +53,61 @@ def base_inputs(features_NF: NDArray[np.float32]) -> Floats:
     return np.concatenate([np.ones((len(features_NF), 1)), features_NF[:, COLUMNS]], axis=1)
 
 
-def fit_base(inputs_N5: Floats, label_N: NDArray[np.float32], offset_N: Floats) -> Floats:
-    """Weights of the base margin, shapes halved, float64 [5]; sums in a fixed order, for any number of threads.
+def fit_base(
+    inputs_N5: Floats,
+    label_N: NDArray[np.float32],
+    offset_N: Floats,
+    weight_N: NDArray[np.float32] | None = None,
+    type_N: NDArray[np.int8] | None = None,
+    target: int = 0,
+) -> Base:
+    """Fit to weighted rows of all types, shapes halved; sums in a fixed order, for any number of threads.
 
-    A level or shape that would weigh against opens weighs nothing, as the forest may only raise by it; the constant is
-    fitted anew to the halved shapes, since a forest of few rows has no leaf to mend it.
+    A level or shape that would weigh against opens weighs nothing, as the forest may only raise by it; constant and
+    types are fitted anew to the halved shapes, since a forest of few rows has no leaf to mend them.
     """
-    free, weight = np.arange(len(WEIGHT_PRIOR)), np.zeros(len(WEIGHT_PRIOR))
+    n, five = len(label_N), len(WEIGHT_PRIOR)
+    heavy_N = np.ones(n) if weight_N is None else weight_N.astype(np.float64)
+    other_NT = np.eye(TYPES)[np.zeros(n, np.int8) + target if type_N is None else type_N]
+    other_NT[:, target] = 0.0
+    inputs = np.concatenate([inputs_N5, other_NT], axis=1)
+    prior, ridge = np.append(WEIGHT_PRIOR, np.zeros(TYPES)), np.append(WEIGHT_RIDGE, np.full(TYPES, WEIGHT_RIDGE[0]))
+    free, fitted = np.arange(five + TYPES), np.zeros(five + TYPES)
     while True:
-        fitted = _fit(inputs_N5[:, free], label_N, offset_N, WEIGHT_PRIOR[free], WEIGHT_RIDGE[free])
-        kept = (fitted >= 0) | (free == 0)
+        found = _fit(inputs[:, free], label_N, heavy_N, offset_N, prior[free], ridge[free])
+        kept = (found >= 0) | (free == 0) | (free >= five)
         if kept.all():
             break
         free = free[kept]
-    weight[free] = fitted
-    weight *= WEIGHT_KEPT
-    rest_N = offset_N + _dot(inputs_N5[:, 1:], weight[1:])
-    weight[:1] = _fit(inputs_N5[:, :1], label_N, rest_N, weight[:1], WEIGHT_RIDGE[:1])
-    return weight
+    fitted[free] = found
+    fitted[:five] *= WEIGHT_KEPT
+    rest_N = offset_N + _dot(inputs[:, 1:five], fitted[1:five])
+    plain = np.append(0, np.arange(five, five + TYPES))
+    fitted[plain] = _fit(inputs[:, plain], label_N, heavy_N, rest_N, fitted[plain], ridge[plain])
+    fitted[five + target] = 0.0
+    return Base(fitted[:five], fitted[five:])
 
 
-def _fit(inputs_NP: Floats, label_N: NDArray[np.float32], offset_N: Floats, prior_P: Floats, ridge_P: Floats) -> Floats:
+def _fit(
+    inputs_NP: Floats,
+    label_N: NDArray[np.float32],
+    heavy_N: Floats,
+    offset_N: Floats,
+    prior_P: Floats,
+    ridge_P: Floats,
+) -> Floats:
     """Ridge logistic regression around a prior by Newton steps, halved until they lower the loss, float64 [P]."""
 
     def loss(weight_P: Floats) -> float:
         margin_N = _dot(inputs_NP, weight_P) + offset_N
-        return float(np.sum(np.logaddexp(0, margin_N) - label_N * margin_N) + ridge_P @ (weight_P - prior_P) ** 2 / 2)
+        losses_N = heavy_N * (np.logaddexp(0, margin_N) - label_N * margin_N)
+        return float(np.sum(losses_N) + ridge_P @ (weight_P - prior_P) ** 2 / 2)
 
     weight, least = prior_P, loss(prior_P)
     for _ in range(STEPS):
         p_N = np.exp(-np.logaddexp(0, -_dot(inputs_NP, weight) - offset_N))
-        curve = np.einsum("ni,n,nj->ij", inputs_NP, p_N * (1 - p_N), inputs_NP, optimize=False)
-        slope = np.einsum("ni,n->i", inputs_NP, label_N - p_N) - ridge_P * (weight - prior_P)
+        curve = np.einsum("ni,n,nj->ij", inputs_NP, heavy_N * p_N * (1 - p_N), inputs_NP, optimize=False)
+        slope = np.einsum("ni,n->i", inputs_NP, heavy_N * (label_N - p_N)) - ridge_P * (weight - prior_P)
         step = np.linalg.solve(curve + np.diag(ridge_P), slope)
         for _ in range(HALVINGS):
             if (found := loss(weight + step)) < least:
@@ -78,11 +117,6 @@ def _fit(inputs_NP: Floats, label_N: NDArray[np.float32], offset_N: Floats, prio
             break
         weight, least = weight + step, found
     return np.asarray(weight)
-
-
-def base_margins(inputs_N5: Floats, weight_5: Floats) -> Floats:
-    """The base margin of each row, float64 [N]."""
-    return _dot(inputs_N5, weight_5)
 
 
 def _dot(inputs_N5: Floats, weight_5: Floats) -> Floats:

@@ -14,7 +14,7 @@ from sto_engine.config import Train
 from sto_engine.history.bucket import DAY_MS
 from sto_engine.models.features import CROSS, FEATURES, LEVELS, MONOTONE
 from sto_engine.models.forest import fit_forest, forest_bytes, gains, margins
-from sto_engine.train.base import base_inputs, base_margins, campaign_offsets, fit_base
+from sto_engine.train.base import Base, base_inputs, campaign_offsets, fit_base
 from sto_engine.train.quality import MIN_ROWS, figures, is_worse
 from sto_engine.train.rows import RIVALS, Rows
 from sto_kernels.lanes import Floats
@@ -24,16 +24,14 @@ PROBE_ROWS, PROBE_STEP = 2_000, 0.5
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted model: base weights [5] (none for a plain forest) and XGBoost's booster."""
+    """A fitted model: what the margin starts from, and XGBoost's booster."""
 
-    weight_5: Floats | None
+    base: Base
     booster: Any
 
     def scores(self, features_NF: NDArray[np.float32]) -> Floats:
         """P(label) of each row, campaigns all alike, float64 [N]."""
-        base_N = np.zeros(len(features_NF), np.float32)
-        if self.weight_5 is not None:
-            base_N = base_margins(base_inputs(features_NF), self.weight_5).astype(np.float32)
+        base_N = self.base.margins(base_inputs(features_NF)).astype(np.float32)
         return np.asarray(1 / (1 + np.exp(-margins(self.booster, features_NF, base_N))))
 
 
@@ -48,44 +46,49 @@ class Fitted:
 
 
 def fit_bundle(
-    rows: Rows, train: Train, seed: int, as_of_ms: int, previous_as_of_ms: int | None, tell: Callable[[str], None]
+    rows: Rows,
+    train: Train,
+    seed: int,
+    target: int,
+    as_of_ms: int,
+    previous_as_of_ms: int | None,
+    tell: Callable[[str], None],
 ) -> Fitted:
-    """Fit on all rows, judge on the latest; `tell` names the stage that begins."""
-    late_N = rows.time_N >= as_of_ms - train.holdout_days * DAY_MS
+    """Fit on all rows, judge on the latest of the type to be scored, `target`; `tell` names the stage that begins."""
+    young_N = rows.time_N >= as_of_ms - train.holdout_days * DAY_MS
+    late_N = young_N & (rows.type_N == target)
     card: dict[str, Any] = {}
     objections: list[str] = []
     tensors: dict[str, NDArray[Any]] = {}
-    if _can_judge(rows, late_N):
+    if _can_judge(rows, late_N, ~young_N):
         tell("judge")
         late = rows.take(late_N)
-        p_N = fit_model(rows.take(~late_N), train, seed).scores(late.features_NF)
+        p_N = fit_model(rows.take(~young_N), train, seed, target).scores(late.features_NF)
         card["holdout"] = {"days": train.holdout_days, **figures(p_N, late.label_N)}
         card["rivals"], objections = _rivals(p_N, late, previous_as_of_ms)
         if train.calibrate == "isotonic":
             tensors["calibration_x"], tensors["calibration_y"] = isotonic(p_N, late.label_N)
     tell("forest")
-    model = fit_model(rows, train, seed)
-    assert model.weight_5 is not None
-    tensors["base_weight_5"] = model.weight_5
-    card["base_weights"] = [round(float(weight), 6) for weight in model.weight_5]
+    model = fit_model(rows, train, seed, target)
+    tensors["base_weight_5"] = model.base.weight_5
+    card["base_weights"] = [round(float(weight), 6) for weight in model.base.weight_5]
     card["gain"] = gains(model.booster)
     card["monotone_violations"] = monotone_violations(model, rows)
     return Fitted(forest_bytes(model.booster), tensors, card, objections)
 
 
-def fit_model(rows: Rows, train: Train, seed: int) -> Model:
-    """Base weights, then the forest on top of base margin and campaign offset."""
+def fit_model(rows: Rows, train: Train, seed: int, target: int) -> Model:
+    """Base weights, then the forest on top of base margin and campaign offset; rows weigh as their type follows."""
     inputs_N5, offset_N = base_inputs(rows.features_NF), campaign_offsets(rows)
-    weight_5 = fit_base(inputs_N5, rows.label_N, offset_N)
-    base_N = (base_margins(inputs_N5, weight_5) + offset_N).astype(np.float32)
-    return Model(weight_5, fit_forest(rows.features_NF, rows.label_N, FEATURES, train, seed, base_N, MONOTONE))
+    base = fit_base(inputs_N5, rows.label_N, offset_N, rows.weight_N, rows.type_N, target)
+    base_N = (base.margins(inputs_N5, rows.type_N) + offset_N).astype(np.float32)
+    booster = fit_forest(rows.features_NF, rows.label_N, FEATURES, train, seed, base_N, MONOTONE, rows.weight_N)
+    return Model(base, booster)
 
 
-def _can_judge(rows: Rows, late_N: NDArray[np.bool_]) -> bool:
+def _can_judge(rows: Rows, *sides: NDArray[np.bool_]) -> bool:
     """Both sides have rows enough and both outcomes."""
-    return all(
-        np.count_nonzero(side_N) >= MIN_ROWS and 0 < rows.label_N[side_N].mean() < 1 for side_N in (late_N, ~late_N)
-    )
+    return all(np.count_nonzero(side_N) >= MIN_ROWS and 0 < rows.label_N[side_N].mean() < 1 for side_N in sides)
 
 
 def _rivals(p_N: Floats, late: Rows, previous_as_of_ms: int | None) -> tuple[dict[str, Any], list[str]]:

@@ -24,11 +24,11 @@ from sto_engine.models.seed_features import SLOT_FEATURES, slot_rows, user_featu
 from sto_engine.slots import grid_of
 from sto_engine.train.moments import HOUR_MS, Moments, Span
 from sto_kernels.hashing import derive
-from sto_kernels.lanes import Floats
 
 # A mail of Monday to Thursday is read on weekdays, whatever the window: one set of features serves all four.
 WEEKDAYS = ((0, 1, 2, 3), (4,), (5,), (6,))
-LEAST_FOLLOW = 0.75
+# What a send of a type has of attention is its power `follow` (models.fit_types): as much of the logarithm.
+ATTENTION = np.array([FEATURES.index(name) for name in ("attention_2h", "attention_24h")])
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Rows:
     campaign_N: NDArray[np.uint64]
     hour_N: NDArray[np.int8]
     type_N: NDArray[np.int8]
+    weight_N: NDArray[np.float32]
     time_N: NDArray[np.int64]
     order_N: NDArray[np.uint64]
     rival_NR: NDArray[np.float32]
@@ -70,20 +71,28 @@ class Sends:
     type_N: NDArray[np.int8]
     order_N: NDArray[np.uint64]
 
-    def rows(self, features_NF: NDArray[np.float32], rival_NR: NDArray[np.float32]) -> Rows:
+    def rows(
+        self, features_NF: NDArray[np.float32], rival_NR: NDArray[np.float32], weight_N: NDArray[np.float32]
+    ) -> Rows:
         """These sends as rows with their features."""
         hour_N = self.slot_N.astype(np.int8)
         return Rows(
-            features_NF, self.label_N, self.campaign_N, hour_N, self.type_N, self.time_N, self.order_N, rival_NR
+            features_NF,
+            self.label_N,
+            self.campaign_N,
+            hour_N,
+            self.type_N,
+            weight_N,
+            self.time_N,
+            self.order_N,
+            rival_NR,
         )
 
 
-def labelled_sends(seen: Moments, span: Span, config: Config, follow_T: Floats | None = None) -> Sends:
-    """Sends of [origin, last) to users who are no machines, of types that follow the habit behind the features."""
+def labelled_sends(seen: Moments, span: Span, config: Config) -> Sends:
+    """Sends of [origin, last) to users who are no machines."""
     cleaned, labels = seen.labels.cleaned, seen.labels
     late_S = (cleaned.utc_S >= span.origin_ms) & (cleaned.utc_S < span.last_ms(config))
-    if follow_T is not None:
-        late_S &= follow_T[cleaned.type_S] >= LEAST_FOLLOW
     rows = np.flatnonzero(late_S & ~seen.now.bad_U[cleaned.user_S])
     user_N, time_N = cleaned.user_S[rows].astype(np.int64), cleaned.utc_S[rows]
     local_N = cleaned.local_S[rows]
@@ -101,7 +110,7 @@ def bucket_rows(
     seen: Moments, span: Span, priors: Priors, previous: tuple[Bundle, Campaigns] | None, config: Config
 ) -> Rows:
     """Second pass: rows of a bucket under the priors of the origin; `previous` scores the same rows, by its own."""
-    sends = labelled_sends(seen, span, config, priors.follow_T)
+    sends = labelled_sends(seen, span, config)
     known = know(seen.origin, priors, config.model.half_life_days)
     older = None if previous is None else _known_to(seen, previous, config)
     features_NF = np.empty((len(sends.user_N), len(FEATURES)), np.float32)
@@ -114,6 +123,7 @@ def bucket_rows(
         features = build_features(known, days[0])
         features_NF[rows] = np.concatenate([features.user_FU[:, user], features.cross_XSU[:, slot, user]]).T
         rival_NR[rows, 0] = features.p2_SU[slot, user]
+        features_NF[np.ix_(rows, ATTENTION)] *= priors.follow_T[sends.type_N[rows], None]
         if previous is not None and older is not None:
             margin_US = slot_scores(previous[0], build_features(older, days[0]))
             rival_NR[rows, 3] = 1 / (1 + np.exp(-margin_US[user, slot].astype(np.float64)))
@@ -121,7 +131,7 @@ def bucket_rows(
     rival_NR[:, 1] = known.slot_rate_24U[sends.slot_N, sends.user_N]
     acts_U24 = known.counts.acts_U24
     rival_NR[:, 2] = (acts_U24 / np.maximum(acts_U24.sum(axis=1, keepdims=True), 1))[sends.user_N, sends.slot_N]
-    return sends.rows(features_NF, rival_NR)
+    return sends.rows(features_NF, rival_NR, priors.follow_T[sends.type_N].astype(np.float32))
 
 
 def _known_to(seen: Moments, previous: tuple[Bundle, Campaigns], config: Config) -> Known:
@@ -137,7 +147,7 @@ def seed_rows(seen: Moments, span: Span, config: Config) -> Rows:
     slots_NG = slot_rows(sends.slot_N * (grid.slots // 24), sends.weekday_N, grid)
     features_NF = np.concatenate([user_matrix(profile)[:, sends.user_N].T, slots_NG], axis=1)
     rival_NR = np.full((len(sends.user_N), len(RIVALS)), np.nan, np.float32)
-    return sends.rows(features_NF, rival_NR)
+    return sends.rows(features_NF, rival_NR, np.ones(len(sends.user_N), np.float32))
 
 
 def seed_names(config: Config) -> list[str]:
