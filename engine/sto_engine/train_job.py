@@ -156,6 +156,11 @@ class _Training:
             )
         for objection in fitted.objections:
             self.progress.warn("forced", detail=objection)
+        if self.config.train.calibrate != "none" and "calibration_x" not in fitted.tensors:
+            days = self.config.train.holdout_days
+            self.progress.warn(
+                "not_calibrated", detail=f"the last {days} days have too few rows; p_open is as it comes"
+            )
         return self._save(bundle, rows, fitted, {**now.tensors(), **fitted.tensors}, list(FEATURES), None)
 
     def seed_bundle(self, bundle: Path) -> TrainReport:
