@@ -163,7 +163,7 @@ def train(
 @cli.command()
 @click.option("--store", type=PATH, required=True, metavar="DIR", help="Event store, from ingest.")
 @click.option("--out", type=PATH, required=True, metavar="DIR", help="Each run gets its own folder in here.")
-@click.option("--bundle", type=PATH, metavar="DIR", help="Trained model; default: histograms of each recipient.")
+@click.option("--bundle", type=PATH, metavar="DIR", help="Trained model; default: attention, fitted in the run.")
 @click.option("--date", type=day, metavar="DATE", help="Local day to send on; default: the day after the store's.")
 @click.option("--audience", type=PATH, metavar="FILE", help="Recipients of this campaign; default: all in the store.")
 @click.option("--campaign", metavar="ID", help="Written to every row.")

@@ -5,6 +5,7 @@ risk and every act as an open, and the attention model becomes a shrunken histog
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def bucket_counts(
         weights.rate2_C,
         weights.rate24_C,
         weights.decay_T24,
-        np.stack([unopened_kernel(decay_24) for decay_24 in weights.decay_T24]),
+        _unopened(weights.decay_T24.tobytes()),
         end_ms,
         half_life_ms,
         type_C,
@@ -60,6 +61,12 @@ def bucket_counts(
         opens_U48=_acts_by_cell(cleaned, users, end_ms),
         exposure_U48=np.broadcast_to(exposure_48, (users, 48)).copy(),
     )
+
+
+@lru_cache(maxsize=8)
+def _unopened(decay_T24: bytes) -> NDArray[np.float32]:
+    """`unopened_kernel` of each type, float32 [T, 168, 48]: the same for every bucket of a run."""
+    return np.stack([unopened_kernel(decay_24) for decay_24 in np.frombuffer(decay_T24).reshape(-1, 24)])
 
 
 def _acts_by_cell(cleaned: Cleaned, users: int, end_ms: int) -> NDArray[np.float32]:
