@@ -149,7 +149,9 @@ def compact(setup: Setup, store: Path) -> None:
 def train(
     setup: Setup, store: Path, bundle: Path, as_of: date | None, if_older_than: float | None, force: bool
 ) -> None:
-    """Fit a model on the store's sends and opens, and judge it on the last days.
+    """Fit a model on the store's sends and opens, judge it on the last days, keep it if it is no worse than before.
+
+    card.json in the bundle says how good it is. --set model.label=open_24h, click or conversion asks another question.
 
     \b
     Example:  sto-engine train --store store --bundle bundle --if-older-than 7d
