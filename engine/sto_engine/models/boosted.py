@@ -25,6 +25,9 @@ from sto_engine.slots import SlotGrid
 if TYPE_CHECKING:
     from sto_kernels.forest import Forest
 
+# a multiple of the kernel's block; bounds the memory of a bucket's features
+BLOCK_USERS = 8_192
+
 
 @dataclass(frozen=True)
 class Boosted:
@@ -52,13 +55,16 @@ class Boosted:
 
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
         known = know(bucket, tonights_priors(priors, self.bundle), self.model.half_life_days)
-        features = build_features(known, day.weekday(), self.grid.slots)
-        margin_US = slot_scores(self.bundle, features)
-        p_US = 1.0 / (1.0 + np.exp(-margin_US.astype(np.float64)))
-        utility_US = margin_US
-        if self.model.w24 > 0:
-            utility_US = blend(p_US, features.p24_SU.T, self.model.w24).astype(np.float32)
-        p_open_US = calibrated(self.bundle, p_US).astype(np.float32)
+        users, slots = len(bucket.users), self.grid.slots
+        utility_US, p_open_US = np.empty((users, slots), np.float32), np.empty((users, slots), np.float32)
+        for first in range(0, users, BLOCK_USERS):
+            block = slice(first, first + BLOCK_USERS)
+            features = build_features(known.of(block), day.weekday(), slots)
+            margin_US = slot_scores(self.bundle, features)
+            p_US = 1.0 / (1.0 + np.exp(-margin_US.astype(np.float64)))
+            w24 = self.model.w24
+            utility_US[block] = margin_US if w24 == 0 else blend(p_US, features.p24_SU.T, w24)
+            p_open_US[block] = calibrated(self.bundle, p_US)
         return Utilities(utility_US, p_open_US, reasons(known), known.counts.acts_U.astype(np.float32))
 
 

@@ -7,7 +7,7 @@ user     his profile; what is not known is NaN, never 0
 Results lie as the scoring kernel takes them: user features [F, U], cross features [X, S, U], base margin [S, U].
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import polars as pl
@@ -69,6 +69,15 @@ class Known:
     slot_rate_24U: Floats
     acts_24U: Floats
     sends_24U: Floats
+
+    def of(self, rows: slice) -> "Known":
+        """The same of a run of users, whose features need so much less room."""
+        bucket = self.bucket
+        cleaned = replace(bucket.cleaned, machine_U=bucket.cleaned.machine_U[rows])
+        counts = Counts(*(getattr(self.counts, f.name)[rows] for f in fields(Counts)))
+        curves = (self.rate_48U, self.send_hour_24U, self.slot_rate_24U, self.acts_24U, self.sends_24U)
+        own = (np.ascontiguousarray(curve[:, rows]) for curve in curves)
+        return Known(replace(bucket, users=bucket.users[rows], cleaned=cleaned), self.priors, counts, *own)
 
 
 @dataclass(frozen=True)
