@@ -22,7 +22,7 @@ from sto_engine.progress import Progress
 from sto_engine.score import Plan
 from sto_engine.slots import grid_of, parse_clock
 from sto_engine.tables import CAMPAIGN_TYPES, TABLES_VERSION
-from sto_engine.zones import tzdata_version
+from sto_engine.zones import midnight_ms, tzdata_version
 from sto_kernels.hashing import HASH_NAME, HASH_VERSION
 
 DAY_MS = 86_400_000
@@ -82,7 +82,7 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress) -> Prepar
         policy=policy,
         grid=grid_of(config.slots.grid),
         date=day,
-        origin_ms=int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000,
+        origin_ms=midnight_ms(day),
         not_before_ms=request.not_before_ms,
         campaign=request.campaign,
         channel=request.channel,

@@ -36,7 +36,7 @@ from sto_engine.slots import grid_of
 from sto_engine.train.fit import Fitted, fit_bundle
 from sto_engine.train.moments import Span, bucket_moments, bucket_parts, span_of
 from sto_engine.train.rows import Rows, bucket_rows, join, seed_names, seed_rows, thin
-from sto_engine.zones import tzdata_version
+from sto_engine.zones import midnight_ms, tzdata_version
 
 T = TypeVar("T")
 # What the field's plain recipe trains where the configuration does not say otherwise.
@@ -145,7 +145,7 @@ class _Training:
             sends,
         )
         self.progress.start("fit", 2)
-        as_of_ms = None if rival is None else _as_of_ms(rival[0])
+        as_of_ms = None if rival is None else midnight_ms(date.fromisoformat(rival[0].meta["as_of"]))
         fitted = fit_bundle(
             rows, self.config.train, self.seed, then.target_type, self.span.as_of_ms, as_of_ms, self._tell
         )
@@ -280,11 +280,6 @@ def _thinned(parts: dict[int, Rows], limit: int) -> dict[int, Rows]:
     order_N = np.concatenate([part.order_N for part in parts.values()])
     edge = np.partition(order_N, limit)[limit]
     return {bucket: part.take(np.flatnonzero(part.order_N < edge)) for bucket, part in parts.items()}
-
-
-def _as_of_ms(bundle: Bundle) -> int:
-    day = date.fromisoformat(bundle.meta["as_of"])
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000
 
 
 def _iso(ms: int) -> str:

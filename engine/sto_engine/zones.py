@@ -6,7 +6,7 @@ A zone is an IANA name, or a fixed offset in minutes; as text, an offset is writ
 import difflib
 import functools
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from importlib import resources
 from zoneinfo import ZoneInfo
 
@@ -49,6 +49,11 @@ def load_zone(name: str) -> ZoneInfo:
 def parse_zone(text: str) -> str | int:
     """A fixed offset in minutes for digits, else the name itself."""
     return int(text) if text.lstrip("-").isdigit() else text
+
+
+def midnight_ms(day: date) -> int:
+    """The UTC midnight at which a day begins, in milliseconds since the epoch."""
+    return (day - _EPOCH.date()).days * 24 * HOUR_MS
 
 
 def at(utc_ms: int) -> datetime:

@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from sto_engine.config import Config
 from sto_engine.slots import SlotGrid, open_mask, slot_times, window_mask
 from sto_engine.tables import encode
-from sto_engine.zones import MAX_OFFSET, MIN_OFFSET, event_offsets, parse_zone
-
-DAY_MS = 86_400_000
+from sto_engine.zones import HOUR_MS, MAX_OFFSET, MIN_OFFSET, event_offsets, midnight_ms, parse_zone
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def shifted_zones(zones: pl.Series, shift_U: NDArray[np.int16], day: date) -> pl
     if not len(moved):
         return zones
     names, zone_U = encode(zones.gather(moved))
-    noon_ms = np.full(len(moved), (day - date(1970, 1, 1)).days * DAY_MS + DAY_MS // 2)
+    noon_ms = np.full(len(moved), midnight_ms(day) + 12 * HOUR_MS)
     offset_U = event_offsets(names, zone_U, noon_ms).astype(np.int64) + shift_U[moved]
     offset_U = np.clip(offset_U, MIN_OFFSET, MAX_OFFSET)
     return zones.scatter(moved, pl.Series([str(offset) for offset in offset_U.tolist()], dtype=pl.String))

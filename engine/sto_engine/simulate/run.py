@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from sto_engine.simulate.people import COUNTRIES
 from sto_engine.simulate.record import DAY_MS, TRUTH_SCHEMA
 from sto_engine.simulate.scene import Period
 from sto_engine.simulate.worlds import WORLDS
+from sto_engine.zones import midnight_ms
 
 CAMPAIGNS_PER_DAY = 0.5
 END = date(2026, 4, 20)
@@ -118,7 +119,7 @@ def _plan(world: str, history: str, days: int, seed: int, end: date, campaigns_p
     """What all chunks share: the campaigns, and the weeks in which each country has its holidays."""
     rng = np.random.default_rng([seed, 0])
     kind, first_day = WORLDS[world], end - timedelta(days=days)
-    end_ms = int(datetime(end.year, end.month, end.day, tzinfo=UTC).timestamp()) * 1000
+    end_ms = midnight_ms(end)
     campaigns = draw_campaigns(rng, days, campaigns_per_day * kind.campaigns, first_day.weekday())
     is_holiday = rng.random((len(COUNTRIES), days // 7)) < _HOLIDAY_SHARE
     return Plan(kind, history, seed, end, Period(days, end_ms - days * DAY_MS, end_ms, is_holiday), campaigns)

@@ -7,7 +7,7 @@ Both see `history_days` of events, so that features of training rows are as old 
 """
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 import polars as pl
@@ -18,6 +18,7 @@ from sto_engine.history.bucket import COLUMNS, DAY_MS, Bucket, build_journal, wi
 from sto_engine.history.parts import campaign_tensors, sample_tensors
 from sto_engine.history.users import build_users, seen_users
 from sto_engine.ingest.store import Store
+from sto_engine.zones import midnight_ms
 
 HOUR_MS = 3_600_000
 LABEL_HOURS = {"open_2h": 2, "open_24h": 24, "click": 24, "conversion": 24}
@@ -44,7 +45,7 @@ class Span:
 
 def span_of(as_of: date, config: Config) -> Span:
     """The span before a UTC midnight."""
-    as_of_ms = int(datetime(as_of.year, as_of.month, as_of.day, tzinfo=UTC).timestamp()) * 1000
+    as_of_ms = midnight_ms(as_of)
     return Span(as_of, as_of_ms, as_of_ms - config.train.label_days * DAY_MS, config.model.label)
 
 
