@@ -114,7 +114,9 @@ def _object_code(text: str, target: Target) -> bytes:
 def _load(code: bytes, function: str, target: Target) -> Callable[[int], None]:
     _initialise()
     machine = llvm.Target.from_triple(target.triple).create_target_machine(cpu=target.cpu, features=target.features)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    # All sections in one piece of memory: code reaches its constants by 32 bits, and LLVM aborts the process where they
+    # happen to lie more than 2 GiB apart.
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, use_lmm=True)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     pointer = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(engine.get_function_address(function))
