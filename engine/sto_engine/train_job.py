@@ -22,7 +22,6 @@ from sto_engine.config import Config, Train
 from sto_engine.errors import BadData, ConfigError, InputMissing
 from sto_engine.history.bucket import DAY_MS, window_start
 from sto_engine.history.parts import read_campaigns, read_sample
-from sto_engine.history.sample import Campaigns
 from sto_engine.ingest.store import Store
 from sto_engine.models.bundle import Bundle, load_bundle, save_bundle
 from sto_engine.models.features import FEATURES
@@ -134,10 +133,9 @@ class _Training:
     def boosted_bundle(self, bundle: Path, former: Bundle | None, force: bool) -> TrainReport:
         parts = self._over_buckets("sums", lambda b: bucket_parts(self.store, b, self.span, self.config))
         then, now = (self._priors([part[name] for part in parts], end_ms) for name, end_ms in self._moments())
-        campaigns_then = read_campaigns([part["origin"] for part in parts])
         sends = int(read_campaigns([part["now"] for part in parts]).sums_C4[:, 0].sum())
         del parts
-        rival = self._rival(former, campaigns_then)
+        rival = self._rival(former, then)
         rows = self._rows(
             lambda b: bucket_rows(
                 bucket_moments(self.store, b, self.span, self.config), self.span, then, rival, self.config
@@ -182,9 +180,11 @@ class _Training:
         half_life = self.config.model.half_life_days
         return fit_priors(read_sample(parts), read_campaigns(parts), window_ms, half_life)
 
-    def _rival(self, former: Bundle | None, campaigns: Campaigns) -> tuple[Bundle, Campaigns] | None:
-        """The former bundle, if it answers the same question with the same features."""
-        return (former, campaigns) if former is not None and _answers(former, self.config, is_seed=False) else None
+    def _rival(self, former: Bundle | None, then: Priors) -> tuple[Bundle, Priors] | None:
+        """The former bundle, if it answers the same question, and its priors with the campaigns of the origin."""
+        if former is None or not _answers(former, self.config, is_seed=False):
+            return None
+        return former, former.priors.with_campaigns(then.campaign_key_G, then.rate2_G, then.rate24_G)
 
     def _rows(self, work: Callable[[int], Rows], sends: int | None) -> Rows:
         """Rows of every bucket in bucket order, thinned whenever they pass the limit by a quarter."""

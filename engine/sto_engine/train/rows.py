@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from sto_engine.config import Config
 from sto_engine.history.bucket import DAY_MS
 from sto_engine.history.profile import build_profile
-from sto_engine.history.rates import campaign_rates
-from sto_engine.history.sample import Campaigns
 from sto_engine.models.boosted import slot_scores
 from sto_engine.models.bundle import Bundle
-from sto_engine.models.features import FEATURES, Known, build_features, know
+from sto_engine.models.features import FEATURES, build_features, know
 from sto_engine.models.priors import Priors
 from sto_engine.models.seed_features import SLOT_FEATURES, slot_rows, user_features, user_matrix
 from sto_engine.slots import grid_of
@@ -107,12 +105,12 @@ def labelled_sends(seen: Moments, span: Span, config: Config) -> Sends:
 
 
 def bucket_rows(
-    seen: Moments, span: Span, priors: Priors, previous: tuple[Bundle, Campaigns] | None, config: Config
+    seen: Moments, span: Span, priors: Priors, previous: tuple[Bundle, Priors] | None, config: Config
 ) -> Rows:
     """Second pass: rows of a bucket under the priors of the origin; `previous` scores the same rows, by its own."""
     sends = labelled_sends(seen, span, config)
     known = know(seen.origin, priors, config.model.half_life_days)
-    older = None if previous is None else _known_to(seen, previous, config)
+    older = None if previous is None else know(seen.origin, previous[1], config.model.half_life_days)
     features_NF = np.empty((len(sends.user_N), len(FEATURES)), np.float32)
     rival_NR = np.full((len(sends.user_N), len(RIVALS)), np.nan, np.float32)
     for days in WEEKDAYS:
@@ -132,12 +130,6 @@ def bucket_rows(
     acts_U24 = known.counts.acts_U24
     rival_NR[:, 2] = (acts_U24 / np.maximum(acts_U24.sum(axis=1, keepdims=True), 1))[sends.user_N, sends.slot_N]
     return sends.rows(features_NF, rival_NR, priors.follow_T[sends.type_N].astype(np.float32))
-
-
-def _known_to(seen: Moments, previous: tuple[Bundle, Campaigns], config: Config) -> Known:
-    bundle, campaigns = previous
-    priors = bundle.priors.with_campaigns(*campaign_rates(campaigns))
-    return know(seen.origin, priors, config.model.half_life_days)
 
 
 def seed_rows(seen: Moments, span: Span, config: Config) -> Rows:
