@@ -169,7 +169,7 @@ class _Training:
         self._tell("forest")
         names = seed_names(self.config)
         forest = forest_bytes(fit_forest(rows.features_NF, rows.label_N, names, train, self.seed))
-        fitted = Fitted(forest, {}, {}, [])
+        fitted = Fitted(forest, {}, {"train": train.model_dump(mode="json")}, [])
         return self._save(bundle, rows, fitted, {}, names, SEED_BOOSTED)
 
     def _moments(self) -> tuple[tuple[str, int], tuple[str, int]]:
@@ -253,7 +253,7 @@ class _Training:
             "tzdata": tzdata_version(),
         }
         rate = round(float(rows.label_N.mean(dtype="float64")), 6)
-        card = {
+        card: dict[str, Any] = {
             "as_of": self.span.as_of.isoformat(),
             "label": self.span.label,
             "first_send": _iso(int(rows.time_N.min())),
@@ -265,7 +265,7 @@ class _Training:
             **fitted.card,
         }
         bundle_id = save_bundle(bundle, meta, fitted.forest, tensors, card)
-        trees = self.config.train.trees
+        trees = card["train"]["trees"]
         holdout, rivals = fitted.card.get("holdout", {}), fitted.card.get("rivals", {})
         return TrainReport(bundle_id, self.span.as_of.isoformat(), len(rows), rate, trees, holdout, rivals)
 
