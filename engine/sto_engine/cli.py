@@ -176,6 +176,7 @@ def train(
 @click.option("--prices-from", type=PATH, metavar="RUN", help="Replay the capacity prices of a run.")
 @click.option("--dry-run", is_flag=True, help="Choose and count, write nothing.")
 @click.option("--dump-scores", is_flag=True, help="Also write p_open of every slot.")
+@click.option("--dump-features", is_flag=True, help="Also write what the history counts of each recipient.")
 @click.option("--exit-code-if-complete", type=click.IntRange(0, 255), default=0, metavar="N", help="Default: 0.")
 @common
 def score(setup: Setup, exit_code_if_complete: int, **options: Any) -> None:

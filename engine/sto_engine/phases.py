@@ -117,6 +117,8 @@ class Phases:
             lists = pa.FixedSizeListArray.from_arrays(values, self.plan.grid.slots)
             table = pa.table([staged.rows["user_id"], lists.cast(pa.list_(pa.float32()))], scores_schema(id_type).names)
             self._shard(files, "scores", bucket, table.cast(scores_schema(id_type)), row_group)
+        if staged.features is not None:
+            self._shard(files, "features", bucket, staged.features, row_group, arrow_types=True)
         return {"files": files, **_tallies(staged.counts)}
 
     def _place_to_disk(self, bucket: int, staged: StagedRecord, first_rank: dict[SpreadKey, int]) -> Record:
@@ -131,10 +133,12 @@ class Phases:
         self._shard(files, "assignments", bucket, check(table, "assignments"), self.plan.config.output.row_group)
         return {"files": files, "rows": table.num_rows}
 
-    def _shard(self, files: dict[str, str], kind: str, bucket: int, table: pa.Table, row_group: int) -> None:
+    def _shard(
+        self, files: dict[str, str], kind: str, bucket: int, table: pa.Table, row_group: int, arrow_types: bool = False
+    ) -> None:
         assert self.run is not None
         path = runs.make_folder(self.run / kind) / f"part-{bucket:04d}.parquet"
-        files[f"{kind}/{path.name}"] = write_shard(path, table, row_group)
+        files[f"{kind}/{path.name}"] = write_shard(path, table, row_group, arrow_types)
 
 
 def _tallies(counts: BucketCounts) -> Record:

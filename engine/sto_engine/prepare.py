@@ -49,6 +49,7 @@ class ScoreRequest:
     prices_from: Path | None = None
     dry_run: bool = False
     dump_scores: bool = False
+    dump_features: bool = False
     threads: int = 2
     seed: int = 0
     cluster: str | None = None
@@ -88,6 +89,7 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress) -> Prepar
         channel=request.channel,
         audience=audience,
         seed=request.seed,
+        dump_features=request.dump_features,
     )
     _check_control_time(plan)
     facts = _facts(request, plan, bundle)
@@ -156,6 +158,7 @@ def _facts(request: ScoreRequest, plan: Plan, bundle: Bundle | None) -> dict[str
         "channel": plan.channel,
         "audience_sha256": plan.audience.sha256 if plan.audience is not None else None,
         "dump_scores": request.dump_scores,
+        "dump_features": request.dump_features,
         "seed": plan.seed,
         "schema": {"tables": TABLES_VERSION, "hash": f"{HASH_NAME}/{HASH_VERSION}"},
         "code": {"version": sto_engine.__version__, "sha256": _code_sha256()},

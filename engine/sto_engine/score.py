@@ -19,10 +19,11 @@ from sto_engine.assign import arms
 from sto_engine.assign.capacity import SpreadKey, spread_ranks
 from sto_engine.assign.window import ZoneSlots, shifted_zones, zone_slots
 from sto_engine.config import Config
-from sto_engine.history.bucket import COLUMNS, build_journal, window_start
+from sto_engine.history.bucket import COLUMNS, Bucket, build_journal, window_start
 from sto_engine.history.users import build_users, seen_users
 from sto_engine.ingest.audience import Audience
 from sto_engine.ingest.store import Store
+from sto_engine.models.dump import feature_table
 from sto_engine.models.policy import Policy, Utilities
 from sto_engine.slots import SlotGrid, parse_clock
 from sto_engine.suppress import suppressions
@@ -50,6 +51,7 @@ class Plan:
     channel: str = "email"
     audience: Audience | None = None
     seed: int = 0
+    dump_features: bool = False
 
     @property
     def start_ms(self) -> int:
@@ -84,6 +86,7 @@ class Staged:
     suppressed: pa.Table
     counts: BucketCounts
     p_open_US: NDArray[np.float32] | None
+    features: pa.Table | None = None
 
 
 def bucket_sums(plan: Plan, bucket: int) -> dict[str, NDArray[Any]]:
@@ -114,6 +117,7 @@ def stage_bucket(plan: Plan, priors: Mapping[str, NDArray[Any]], bucket: int) ->
     gone = pl.DataFrame([users["user_id"], reason.alias("reason")]).drop_nulls("reason")
     counts.suppressed.update(dict(gone["reason"].value_counts().iter_rows()))
     utilities, in_time = plan.policy.utilities(known, priors, plan.date), late.is_null()
+    features = _features(plan, priors, known, in_time) if plan.dump_features else None
     if not in_time.all():
         mailed, zones, utilities = (
             mailed.filter(in_time),
@@ -121,7 +125,13 @@ def stage_bucket(plan: Plan, priors: Mapping[str, NDArray[Any]], bucket: int) ->
             utilities.of(in_time.to_numpy()),
         )
     rows = _choose(plan, mailed, utilities, zones, counts)
-    return Staged(rows.to_arrow(), gone.to_arrow(), counts, utilities.p_open_US)
+    return Staged(rows.to_arrow(), gone.to_arrow(), counts, utilities.p_open_US, features)
+
+
+def _features(plan: Plan, priors: Mapping[str, NDArray[Any]], known: Bucket, in_time: pl.Series) -> pa.Table:
+    """What was counted of everyone who gets an assignment, in the same order."""
+    weighed_by, half_life_days = plan.policy.weighed_by(priors), plan.config.model.half_life_days
+    return feature_table(known, weighed_by, half_life_days, plan.store.id_type, in_time.to_numpy())
 
 
 def _audience(plan: Plan, bucket: int, events: pl.DataFrame, recipients: pl.DataFrame | None) -> pl.DataFrame:

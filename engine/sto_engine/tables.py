@@ -32,6 +32,7 @@ SUPPRESSIONS = (
     "deferred",
     "duplicate",
 )
+MACHINES = ("human", "prefetch", "scanner")
 ADDRESS_STATUS = ("valid", "invalid", "disposable", "trap", "unknown")
 
 EVENT_ENUM, DEVICE_ENUM = pl.Enum(EVENT_TYPES), pl.Enum(DEVICE_TYPES)
@@ -151,6 +152,24 @@ def suppressed_schema(id_type: str) -> pa.Schema:
 def scores_schema(id_type: str) -> pa.Schema:
     """P(open) of every slot, on request."""
     return pa.schema([("user_id", id_arrow(id_type)), ("p_open", pa.list_(pa.float32()))])
+
+
+def features_schema(id_type: str) -> pa.Schema:
+    """What the walks counted of a recipient (journal.Counts), on request; `last_act` is null where there is none."""
+    cells, slots = pa.list_(pa.float32(), 48), pa.list_(pa.float32(), 24)
+    tables = ("sends2_24", "opens2_24", "sends24_24", "opens24_24", "seen_24", "acts_24")
+    return pa.schema(
+        [
+            ("user_id", id_arrow(id_type)),
+            *(("opens_48", cells), ("exposure_48", cells)),
+            *((name, slots) for name in tables),
+            *((name, pa.float64()) for name in ("sent", "opened", "log_latency", "mobile_acts", "acts")),
+            ("last_act", _TIME),
+            ("machine", pa.string()),
+            ("invalid", pa.bool_()),
+            ("shift_min", pa.int16()),
+        ]
+    )
 
 
 QUARANTINE = pa.schema(

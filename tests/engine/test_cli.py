@@ -30,7 +30,8 @@ OPTIONS = {
     "train": ["--store", "--bundle", "--as-of", "--if-older-than", "--force", *COMMON],
     "score": [
         *("--store", "--out", "--bundle", "--date", "--audience", "--campaign", "--campaign-type", "--channel"),
-        *("--not-before", "--previous", "--prices-from", "--dry-run", "--dump-scores", "--exit-code-if-complete"),
+        *("--not-before", "--previous", "--prices-from", "--dry-run", "--dump-scores", "--dump-features"),
+        "--exit-code-if-complete",
         *COMMON,
     ],
     "version": ["--log-json"],

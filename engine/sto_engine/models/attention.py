@@ -48,6 +48,9 @@ class Attention:
     def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
         return history_priors(parts, self.bundle, self.model)
 
+    def weighed_by(self, priors: Tensors) -> Priors:
+        return tonights_priors(priors, self.bundle)
+
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
         known = know(bucket, tonights_priors(priors, self.bundle), self.model.half_life_days)
         p2_SU, p24_SU = chances(known, day.weekday(), self.grid.slots)

@@ -20,6 +20,7 @@ from sto_engine.models.attention import blend, history_priors, history_sums, rea
 from sto_engine.models.bundle import Bundle
 from sto_engine.models.features import CROSS, FEATURES, USER_FEATURES, Features, build_features, know
 from sto_engine.models.policy import Tensors, Utilities
+from sto_engine.models.priors import Priors
 from sto_engine.slots import SlotGrid
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ class Boosted:
 
     def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
         return history_priors(parts, self.bundle, self.model)
+
+    def weighed_by(self, priors: Tensors) -> Priors:
+        return tonights_priors(priors, self.bundle)
 
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
         known = know(bucket, tonights_priors(priors, self.bundle), self.model.half_life_days)

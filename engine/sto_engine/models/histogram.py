@@ -21,7 +21,7 @@ from sto_engine.history.profile import Profile, build_profile
 from sto_engine.models.attention import history_priors, history_sums
 from sto_engine.models.features import know
 from sto_engine.models.policy import Tensors, Utilities
-from sto_engine.models.priors import from_tensors
+from sto_engine.models.priors import Priors, from_tensors
 from sto_engine.slots import SlotGrid
 
 PSEUDO_COUNTS = 5.0
@@ -49,6 +49,9 @@ class Histogram:
 
     def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
         return {**add_acts(parts), **history_priors(parts, None, self.model)}
+
+    def weighed_by(self, priors: Tensors) -> Priors:
+        return from_tensors(priors, "the priors of this run")
 
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
         profile = build_profile(bucket, self.grid, self.model.half_life_days)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sto_engine.history.bucket import Bucket
+from sto_engine.models.priors import Priors
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -54,6 +55,9 @@ class Policy(Protocol):
 
     def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
         """Priors from the sums of all buckets, given in bucket order."""
+
+    def weighed_by(self, priors: Tensors) -> Priors | None:
+        """What the policy weighs the sends of its counts by; None where all weigh the same."""
 
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
         """Utilities of every user of the bucket for sends on the local day `day`."""

@@ -51,6 +51,9 @@ class SeedHistogram:
     def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
         return add_acts(parts)
 
+    def weighed_by(self, priors: Tensors) -> None:
+        return None
+
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
         profile = build_profile(bucket, self.grid, self.model.half_life_days)
         nothing = np.zeros(self.grid.slots)
@@ -89,6 +92,9 @@ class SeedBoosted:
     def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
         return {}
 
+    def weighed_by(self, priors: Tensors) -> None:
+        return None
+
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
         from sto_kernels.margins import slot_margins
         from sto_kernels.pack import PackError
@@ -121,6 +127,9 @@ class SeedThompson:
 
     def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
         return {}
+
+    def weighed_by(self, priors: Tensors) -> None:
+        return None
 
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
         cleaned, slots, users = bucket.cleaned, self.grid.slots, len(bucket.users)

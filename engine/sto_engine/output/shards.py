@@ -8,12 +8,15 @@ import pyarrow.ipc
 from sto_engine.errors import BadData
 from sto_engine.files import atomic_path, sha256_file, write_parquet
 
-DICTIONARY = ["provider", "arm", "reason", "channel", "campaign_id", "slot", "bundle_id", "preferred_slot", "urgency"]
+DICTIONARY = [
+    *("provider", "arm", "reason", "channel", "campaign_id"),
+    *("slot", "bundle_id", "preferred_slot", "urgency", "machine"),
+]
 
 
-def write_shard(path: Path, table: pa.Table, row_group: int) -> str:
-    """Write `table` to `path` atomically; returns the sha256 of the file."""
-    return write_parquet(path, table, row_group, DICTIONARY)
+def write_shard(path: Path, table: pa.Table, row_group: int, arrow_types: bool = False) -> str:
+    """Write `table` to `path` atomically; returns the sha256 of the file. `arrow_types` as in `write_parquet`."""
+    return write_parquet(path, table, row_group, DICTIONARY, arrow_types)
 
 
 def write_staged(path: Path, table: pa.Table) -> str:
