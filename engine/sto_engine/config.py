@@ -32,6 +32,8 @@ class Ingest(Section):
     id_type: Literal["uint64", "int64", "string"] | None = None
     columns: dict[str, str] = {}
     quarantine_payload: bool = False
+    pseudonym_key_file: Path | None = None
+    pseudonym_bits: Literal[64, 128] = 64
 
 
 class Store(Section):
@@ -71,6 +73,7 @@ class Cohort(Section):
 class Timezone(Section):
     source: Literal["auto", "profile", "event"] = "auto"
     default: str = "UTC"
+    mmdb: Path | None = None
 
 
 class Recipients(Section):
@@ -156,8 +159,9 @@ class Config(Section):
     output: Output = Output()
 
     def decision(self) -> dict[str, Any]:
-        """What can change a decision, as plain JSON values: all sections but those that say where and how to run."""
-        return self.model_dump(mode="json", exclude={"cluster", "ingest", "store"})
+        """What can change a decision, as plain JSON values: not where and how to run, nor what only ingest reads."""
+        only_ingest = {"cluster": True, "ingest": True, "store": True, "timezone": {"mmdb"}}
+        return self.model_dump(mode="json", exclude=only_ingest)
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
