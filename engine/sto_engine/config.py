@@ -160,7 +160,7 @@ class Config(Section):
 
     def decision(self) -> dict[str, Any]:
         """What can change a decision, as plain JSON values: not where and how to run, nor what only ingest reads."""
-        only_ingest = {"cluster": True, "ingest": True, "store": True, "timezone": {"mmdb"}}
+        only_ingest: dict[str, Any] = {"cluster": True, "ingest": True, "store": True, "timezone": {"mmdb"}}
         return self.model_dump(mode="json", exclude=only_ingest)
 
 

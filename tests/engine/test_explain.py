@@ -15,9 +15,9 @@ from sto_engine.config import Config, load_config
 from sto_engine.errors import InputMissing, Unavailable, UsageError
 from sto_engine.explain.margin import contributions
 from sto_engine.explain.run import explain_user
-from sto_engine.explain.user import parse_id
 from sto_engine.explain_text import explain_text
 from sto_engine.ingest import ingest
+from sto_engine.ingest.ids import parse_id
 from sto_engine.job import ScoreRequest, run_score
 from sto_engine.models.bundle import load_bundle
 from sto_engine.models.features import FEATURES

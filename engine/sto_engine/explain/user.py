@@ -9,17 +9,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sto_engine.config import Config
-from sto_engine.errors import InputMissing, UsageError
+from sto_engine.errors import InputMissing
 from sto_engine.history.bucket import Bucket, build_journal
 from sto_engine.history.users import build_users
 from sto_engine.ingest.audience import Audience
+from sto_engine.ingest.ids import stored_id
 from sto_engine.models.features import Known
 from sto_engine.score import Plan
 from sto_engine.tables import hash_ids, id_polars
 from sto_kernels.hashing import bucket_of
 from sto_kernels.journal import BOUNCED_SENDS, DUPLICATE_ROWS, HOUR_MS, MACHINE_ACTS, ORPHAN_ACTS
 
-RANGES = {"uint64": (0, 2**64 - 1), "int64": (-(2**63), 2**63 - 1)}
 MACHINE = ("human", "prefetching client", "link scanner")
 DROPPED = {
     "duplicate_rows": DUPLICATE_ROWS,
@@ -27,7 +27,6 @@ DROPPED = {
     "acts_without_send": ORPHAN_ACTS,
     "bounced_sends": BOUNCED_SENDS,
 }
-_ID_TEXT = 40  # no integer id is longer
 
 
 @dataclass(frozen=True)
@@ -45,27 +44,13 @@ class Person:
         return self.known.users.row(0, named=True)
 
 
-def parse_id(text: str, id_type: str) -> int | str:
-    """The id that `text` is in a store of that id type; UsageError (2) for what cannot be one. Ids stay out of logs."""
-    if id_type == "string":
-        return text
-    low, high = RANGES[id_type]
-    digits = text.removeprefix("-")
-    if len(text) <= _ID_TEXT and digits.isascii() and digits.isdigit() and low <= int(text) <= high:
-        return int(text)
-    raise UsageError(
-        f"--user-id must be a whole number from {low} to {high}, as the store's ids are {id_type}; "
-        f"found a text of {len(text)} characters that is none"
-    )
-
-
 def find_person(plan: Plan, text: str) -> Person:
     """The user, from his bucket alone.
 
     Raises UsageError (2) for an id of another type, InputMissing (66) for one that the store does not hold.
     """
     store = plan.store
-    ids = pl.Series("user_id", [parse_id(text, store.id_type)], dtype=id_polars(store.id_type))
+    ids = pl.Series("user_id", [stored_id(text, store, plan.config)], dtype=id_polars(store.id_type))
     hashed = hash_ids(ids)
     bucket = int(bucket_of(hashed, store.buckets)[0])
     mine = pl.col("user_id") == pl.lit(ids[0], ids.dtype)

@@ -8,6 +8,7 @@ import polars as pl
 from sto_engine.config import Config
 from sto_engine.errors import BadData
 from sto_engine.files import sha256_file
+from sto_engine.ingest.pseudonyms import check_pseudonyms
 from sto_engine.ingest.readers import read_ids
 from sto_engine.ingest.store import Store
 from sto_engine.tables import hash_ids
@@ -31,9 +32,10 @@ class Audience:
 def read_audience(path: Path, store: Store, config: Config) -> Audience:
     """Read `user_id` of a Parquet or CSV file, typed as the store's ids.
 
-    Raises InputMissing (66) for a file that cannot be read, BadData (65) for one without usable ids.
+    Raises InputMissing (66) for a file that cannot be read, BadData (65) for one without usable ids, and what
+    `check_pseudonyms` raises for a key that does not fit.
     """
-    ids, bad = read_ids(path, store.id_type, config)
+    ids, bad = read_ids(path, store.id_type, config, check_pseudonyms(store.manifest, store.path, config))
     frame = ids.filter(pl.col("user_id").is_not_null())
     if frame.is_empty():
         raise BadData(f"audience {path} has no row with a user_id; found {len(ids)} rows")

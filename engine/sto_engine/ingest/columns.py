@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from sto_engine.errors import BadData
+from sto_engine.ingest.pseudonyms import Pseudonyms
 from sto_engine.tables import id_polars
 
 _RISK = {"low": 0.1, "medium": 0.5, "high": 0.9}
@@ -31,6 +32,11 @@ def typed_ids(ids: pl.Series, id_type: str, where: str) -> pl.Series:
     if ids.dtype.is_integer() and id_type != "string":
         return ids.cast(wanted, strict=False)
     raise BadData(f"{where} must be {id_type}; found {ids.dtype}; export ids as {id_type} (never as floats)")
+
+
+def stored_ids(values: pl.Series, id_type: str, where: str, pseudonyms: Pseudonyms | None) -> pl.Series:
+    """Ids of people as the store has them: typed, or replaced by their pseudonyms; what is none becomes null."""
+    return typed_ids(values, id_type, where) if pseudonyms is None else pseudonyms.of(values, where)
 
 
 def infer_id_type(schema: pa.Schema, column: str, first: Callable[[], pl.Series], where: str) -> str:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from sto_engine.config import Config
 from sto_engine.errors import BadData, InputMissing
+from sto_engine.ingest.pseudonyms import Pseudonyms
 from sto_engine.tables import id_polars
 
 BATCH_ROWS = 262_144
@@ -134,15 +135,18 @@ def require(path: Path, schema: pa.Schema, columns: Mapping[str, str], required:
         )
 
 
-def read_ids(path: Path, id_type: str, config: Config) -> tuple[pl.DataFrame, dict[str, int]]:
-    """`user_id` and `row` of an audience file, and the counts of rows without a usable id (null here)."""
-    from sto_engine.ingest.columns import typed_ids
+def read_ids(
+    path: Path, id_type: str, config: Config, pseudonyms: Pseudonyms | None
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """`user_id` and `row` of a file of ids, and the counts of rows without a usable id (null here)."""
+    from sto_engine.ingest.columns import stored_ids
 
     (file,) = enumerate_files([str(path)])
     source = config.ingest.columns.get("user_id", "user_id")
     require(file, open_schema(file), config.ingest.columns, ["user_id"])
     parts = [pl.Series(dtype=id_polars(id_type))]
-    parts += [typed_ids(pl.Series(t[source]), id_type, f"{file}: user_id") for t in read_batches(file, [source])]
+    where = f"{file}: user_id"
+    parts += [stored_ids(pl.Series(t[source]), id_type, where, pseudonyms) for t in read_batches(file, [source])]
     ids = pl.concat([part.alias("user_id") for part in parts], rechunk=True)
     frame = ids.to_frame().with_row_index("row").with_columns(pl.col("row").cast(pl.UInt64))
     bad = frame["user_id"].null_count()
