@@ -1,39 +1,40 @@
-"""`jit`: how the Python kernels become machine code, and where it is kept between processes.
+"""`jit`: how the Python kernels become machine code, and what happens where they cannot.
 
-Numba keeps a compiled function with its own file's contents only, so a change in a helper of another file would go
-unseen. Here the folder's name carries the digest of every file that uses `jit`: a changed kernel has a new folder.
-As in `codegen`, a cache that cannot be written costs time, not the run, and code is only taken from a folder that
-nobody but root and this user can write to. No fast maths and no threads inside: same bits for any split of the users;
-callers run buckets in threads (the kernels let other threads run).
+Without numba (not installed, or at odds with the numpy that is), or with STO_ENGINE_JIT=off, a kernel is the Python
+function that it is written as: the same numbers, hundreds of times as slow. `obstacle` says why, so that those who
+have a faster way without compiled code can take it and tell.
 """
 
-import hashlib
-import logging
 import os
-import stat
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
-from numba.core import caching
 from numpy.typing import NDArray
 
-from sto_kernels.codegen import cache_dir
+SWITCH = "STO_ENGINE_JIT"
 
-_log = logging.getLogger("sto_kernels")
-_numba: Any = caching  # typed in some releases only
+
+@cache
+def obstacle() -> str | None:
+    """Why kernels are not compiled in this process; None where they are."""
+    if os.environ.get(SWITCH, "").lower() in ("off", "0", "no"):
+        return f"{SWITCH} is off"
+    try:
+        import sto_kernels.numba_cache  # noqa: F401
+    except ImportError as error:
+        return f"numba cannot be imported ({error})"
+    return None
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """Compile at the first call for the types of its arguments; kept in the cache folder."""
-    compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
-    if kept_in() is not None:
-        compiled._cache = _Cache(function)
-    return compiled
+    """The function compiled by numba at its first call, for the types of its arguments; itself under an `obstacle`."""
+    if obstacle() is not None:
+        return function
+    from sto_kernels.numba_cache import compile_lazily
+
+    return compile_lazily(function)
 
 
 def read_only(values: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
@@ -44,78 +45,3 @@ def read_only(values: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
     view = values.astype(dtype, order="C", casting="safe", copy=False).view()
     view.flags.writeable = False
     return view
-
-
-@cache
-def kept_in() -> Path | None:
-    """The folder of this version's compiled kernels; None without a home folder."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        source = path.read_bytes()
-        if b"sto_kernels.compiled import" in source or path.name == "compiled.py":
-            digest.update(path.name.encode() + b"\0" + source)
-    try:
-        return cache_dir() / f"numba-{digest.hexdigest()[:32]}"
-    except RuntimeError:
-        return None
-
-
-def is_ours(folder: Path) -> bool:
-    """Whether code may be taken from the folder: it exists and nobody but root and this user can write to it."""
-    try:
-        status = folder.stat()
-    except OSError:
-        return False
-    return status.st_uid in (0, os.geteuid()) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-@cache
-def _tell_once() -> None:
-    _log.info("compiling the history kernels; this takes seconds, once a machine")
-
-
-class _Folder(_numba.UserProvidedCacheLocator):  # type: ignore[misc]
-    """Where numba keeps a function: our folder, written or not."""
-
-    def __init__(self, function: Any, file: str) -> None:
-        self._py_file, self._lineno = file, function.__code__.co_firstlineno
-        self._cache_path = str(kept_in())
-
-    def ensure_cache_path(self) -> None:
-        Path(self._cache_path).mkdir(parents=True, exist_ok=True, mode=0o700)
-
-    @classmethod
-    def from_function(cls, function: Any, file: str) -> "_Folder":
-        return cls(function, file)
-
-
-class _Form(_numba.CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes = (_Folder,)
-
-
-class _Cache(_numba.FunctionCache):  # type: ignore[misc]
-    """Numba's cache of one function that never fails a run and never runs code that others may have written."""
-
-    _impl_class = _Form
-
-    def load_overload(self, signature: Any, target: Any) -> Any:
-        found = None
-        if is_ours(Path(self.cache_path)):
-            try:
-                found = super().load_overload(signature, target)
-            except Exception as error:  # a damaged file may fail in any way: compile again
-                _log.warning("kernel cache %s is damaged (%r); compiled again", self.cache_path, error)
-                with suppress(OSError):
-                    self.flush()
-        if found is None:
-            _tell_once()
-            _log.debug("compiling %s", self._name)
-        return found
-
-    def save_overload(self, signature: Any, data: Any) -> None:
-        try:
-            super().save_overload(signature, data)
-        except OSError as error:
-            _log.warning(
-                "kernel cache %s cannot be written (%r); the next process compiles again", self.cache_path, error
-            )

@@ -30,7 +30,7 @@ ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 HOMES = {
     "ray": {"sto_engine.cluster"},
     "xgboost": {"sto_engine.models.forest", "sto_engine.explain.child"},
-    "numba": {"sto_kernels.compiled"},
+    "numba": {"sto_kernels.numba_cache"},
     "scipy": {"sto_engine.train.fit"},
     "safetensors": {"sto_engine.models.bundle"},
     "click": {

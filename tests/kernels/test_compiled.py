@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sto_kernels.compiled import is_ours, read_only
+from sto_kernels.compiled import read_only
+from sto_kernels.numba_cache import is_ours
 
 PROGRAM = """
 import logging, sys

@@ -10,7 +10,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from sto_kernels.count_walk import count, unopened_kernel
+from sto_engine.history.walks import count
+from sto_kernels.count_walk import unopened_kernel
 from sto_kernels.journal import Cleaned, Counts
 from sto_kernels.lanes import Floats
 
