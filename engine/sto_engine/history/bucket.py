@@ -11,9 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sto_engine.config import Config
+from sto_engine.history.walks import clean
 from sto_engine.tables import CAMPAIGN_ENUM, EVENT_ENUM, encode, hash_ids
 from sto_engine.zones import zone_table
-from sto_kernels.clean_walk import clean
 from sto_kernels.journal import NO_OFFSET, Cleaned, Events, Zones
 
 DAY_MS = 86_400_000
