@@ -32,7 +32,7 @@ SUPPRESSIONS = (
     "deferred",
     "duplicate",
 )
-MACHINES = ("human", "prefetch", "scanner")
+MACHINES = ("human", "prefetch", "scanner", "flood")
 ADDRESS_STATUS = ("valid", "invalid", "disposable", "trap", "unknown")
 
 EVENT_ENUM, DEVICE_ENUM = pl.Enum(EVENT_TYPES), pl.Enum(DEVICE_TYPES)

@@ -21,11 +21,11 @@ from sto_kernels.journal import (
     NO_TIME,
     OPEN,
     SEND,
+    Rules,
 )
 
-DUPLICATE_MS = 5000
 MINUTE_MS = 60_000
-ORPHAN = -1
+ORPHAN, EARLY = -1, -2  # no send of its campaign before it; a send of it only later
 # what a row is: nothing to count, the start of a mailing, its delivery, an act
 SKIP, MAILING, DELIVERY, ACT = range(4)
 Array = NDArray[Any]
@@ -69,7 +69,7 @@ class Joined(NamedTuple):
     """Room for the opens, clicks and label acts of a bucket, and where each user's sends and acts begin."""
 
     row_J: Array  # int64
-    send_J: Array  # int32, index of the send or ORPHAN
+    send_J: Array  # int32, index of the send, or ORPHAN or EARLY
     zone_J: Array  # int16, offset of the user's zone at the act, minutes
     first_send_U: Array  # int64 [U + 1]
     first_act_U: Array  # int64 [U + 1]
@@ -88,12 +88,13 @@ def new_joined(users: int, acts: int) -> Joined:
 
 
 @jit
-def find_roles(rows: Rows, start_ms: int, end_ms: int, role_N: Array, dropped_D: Array) -> int:
+def find_roles(rows: Rows, start_ms: int, end_ms: int, rules: Rules, role_N: Array, dropped_D: Array) -> int:
     """What each row is, into role_N; the first user whose rows are out of order, or -1.
 
-    A row like its predecessor of the same kind within 5 s is a duplicate; a bounce drops its mailing.
+    A row within `duplicate_ms` of its predecessor of the same kind is a duplicate; a bounce drops its mailing.
     """
     start_U, campaign_N, kind_N, ts_N = rows.start_U, rows.campaign_N, rows.kind_N, rows.ts_N
+    duplicate_ms, bounces = rules.duplicate_ms, rules.bounces
     last_ts, mailing, delivered = np.empty(8, np.int64), -1, False
     for u in range(len(start_U) - 1):
         for i in range(start_U[u], start_U[u + 1]):
@@ -106,7 +107,7 @@ def find_roles(rows: Rows, start_ms: int, end_ms: int, role_N: Array, dropped_D:
             role_N[i] = SKIP
             if ts < start_ms or ts >= end_ms:
                 continue
-            again = ts - last_ts[kind] < DUPLICATE_MS
+            again = ts - last_ts[kind] < duplicate_ms
             last_ts[kind] = ts
             if again and kind != CLICK:
                 dropped_D[DUPLICATE_ROWS] += 1
@@ -118,9 +119,7 @@ def find_roles(rows: Rows, start_ms: int, end_ms: int, role_N: Array, dropped_D:
             elif kind != BOUNCE:
                 role_N[i] = ACT
             else:
-                dropped_D[BOUNCED_SENDS] += mailing >= 0
-                _drop_mailing(role_N, mailing, i)
-                mailing = -1
+                mailing = _after_bounce(role_N, mailing, i, bounces, dropped_D)
     return -1
 
 
@@ -131,12 +130,15 @@ def _forget(last_ts: Array) -> None:
 
 
 @jit
-def _drop_mailing(role_N: Array, mailing: int, bounce: int) -> None:
-    """As if never sent: acts since then belong to the mailing before."""
-    if mailing >= 0:
-        for i in range(mailing, bounce):
-            if role_N[i] != ACT:
-                role_N[i] = SKIP
+def _after_bounce(role_N: Array, mailing: int, bounce: int, drops: bool, dropped_D: Array) -> int:
+    """As if never sent: acts since then belong to the mailing before. -> The mailing that goes on, or -1."""
+    if mailing < 0 or not drops:
+        return mailing
+    for i in range(mailing, bounce):
+        if role_N[i] != ACT:
+            role_N[i] = SKIP
+    dropped_D[BOUNCED_SENDS] += 1
+    return -1
 
 
 @jit
@@ -175,6 +177,8 @@ def join(rows: Rows, sky: Sky, role_N: Array, label: int, sends: Sends, joined: 
                 row_J[n_acts], send_J[n_acts], zone_J[n_acts] = i, owner, zone_min
                 n_acts += 1
                 continue
+            if owner == ORPHAN:
+                _mark_early(campaign_N, row_J, send_J, first_act_U[u], n_acts, campaign_N[i])
             if role == MAILING:
                 owner, n_sends, stated = n_sends, n_sends + 1, NO_OFFSET
                 user_S[owner], campaign_S[owner], type_S[owner] = u, campaign_N[i], type_N[i]
@@ -184,3 +188,12 @@ def join(rows: Rows, sky: Sky, role_N: Array, label: int, sends: Sends, joined: 
             offset = stated if own_U[u] and stated != NO_OFFSET else int(zone_min)
             utc_S[owner], local_S[owner] = ts, ts + offset * MINUTE_MS
         first_send_U[u + 1], first_act_U[u + 1] = n_sends, n_acts
+
+
+@jit
+def _mark_early(campaign_N: Array, row_J: Array, send_J: Array, first: int, count: int, campaign: int) -> None:
+    """Acts of a campaign whose first send comes only now; acts of a campaign stand together."""
+    j = count - 1
+    while j >= first and send_J[j] == ORPHAN and campaign_N[row_J[j]] == campaign:
+        send_J[j] = EARLY
+        j -= 1

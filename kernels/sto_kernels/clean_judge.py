@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sto_kernels.clean_join import MINUTE_MS, ORPHAN, Joined, Rows, Sends, Sky
+from sto_kernels.clean_join import EARLY, MINUTE_MS, ORPHAN, Joined, Rows, Sends, Sky
 from sto_kernels.compiled import jit
 from sto_kernels.journal import (
     CLICK,
     DAY_MS,
+    EARLY_ACTS,
+    FAST_CLICKS,
+    FLAGGED_ACTS,
     HUMAN,
     MACHINE_ACTS,
     NO_LATENCY,
@@ -22,18 +25,20 @@ from sto_kernels.journal import (
     OPEN,
     ORPHAN_ACTS,
     PREFETCH,
+    PREFETCHED_ACTS,
     PROMO,
+    SCANNED_ACTS,
     SCANNER,
+    Rules,
 )
 
-SCANNER_CLICK_MS, SCANNER_SHARE, SCANNER_SENDS, SCANNER_ACT_MS = 15_000, 0.30, 3, 30_000
-PREFETCH_MS, PREFETCH_SHARE, PREFETCH_PROMOS = 180_000, 0.35, 3
-FAST_CLICK_MS = 3000
-INVALID_SENDS = 12
-SHIFT_DAYS, SHIFT_DECAY_DAYS, SHIFT_SHARE = 60, 20.0, 0.3
+SCANNER_CLICK_MS, SCANNER_SENDS, SCANNER_ACT_MS = 15_000, 3, 30_000
+PREFETCH_MS, PREFETCH_PROMOS = 180_000, 3
+SHIFT_DAYS, SHIFT_DECAY_DAYS = 60, 20.0
 RELOCATION_ACTS, RELOCATION_LEAD_MS = 3, 3 * DAY_MS
 # verdicts: not an act of a person, one upon a send, an open without a send
 NOBODY, PERSON, PASSER_BY = range(3)
+NOT_DROPPED = -1
 Array = NDArray[Any]
 
 
@@ -83,13 +88,17 @@ def find_ages(rows: Rows, sends: Sends, joined: Joined, judged: Judged) -> None:
     row_J, send_J, zone_J, age_J, shift_J = joined.row_J, joined.send_J, joined.zone_J, judged.age_J, judged.shift_J
     for j in range(len(age_J)):
         i, s = row_J[j], send_J[j]
-        age_J[j] = 0 if s == ORPHAN else max(ts_N[i] - utc_S[s], 0)
+        age_J[j] = 0 if s < 0 else max(ts_N[i] - utc_S[s], 0)
         shift_J[j] = 0 if stated_N[i] == NO_OFFSET else stated_N[i] - zone_J[j]
 
 
 @jit
-def find_machines(rows: Rows, sends: Sends, joined: Joined, judged: Judged, flags: Flags) -> None:
-    """Scanners and prefetching clients by the shares of sends with a fast act; addresses that never gave a sign."""
+def find_machines(rows: Rows, sends: Sends, joined: Joined, judged: Judged, rules: Rules, flags: Flags) -> None:
+    """Scanners and prefetching clients by the shares of sends with a fast act; addresses that never gave a sign.
+
+    What is flagged already shows neither.
+    """
+    scanner_share, prefetch_share, invalid_sends = rules.scanner_share, rules.prefetch_share, rules.invalid_sends
     kind_N, machine_N, type_S = rows.kind_N, rows.machine_N, sends.type_S
     row_J, send_J, age_J, signs_U = joined.row_J, joined.send_J, judged.age_J, joined.signs_U
     first_send_U, first_act_U, machine_U, invalid_U = joined[3], joined[4], flags.machine_U, flags.invalid_U
@@ -100,23 +109,23 @@ def find_machines(rows: Rows, sends: Sends, joined: Joined, judged: Judged, flag
         last_clicked, last_opened = ORPHAN, ORPHAN  # acts of a send stand together
         for j in range(first_act_U[u], first_act_U[u + 1]):
             i, s, age = row_J[j], send_J[j], age_J[j]
-            if s == ORPHAN:
+            if s < 0 or machine_N[i]:
                 continue
             if kind_N[i] == CLICK and age < SCANNER_CLICK_MS and s != last_clicked:
                 clicked, last_clicked = clicked + 1, s
-            early = kind_N[i] == OPEN and not machine_N[i] and age < PREFETCH_MS and type_S[s] == PROMO
-            if early and s != last_opened:
+            at_once = kind_N[i] == OPEN and age < PREFETCH_MS and type_S[s] == PROMO
+            if at_once and s != last_opened:
                 opened, last_opened = opened + 1, s
         machine_U[u] = HUMAN
-        if sent >= SCANNER_SENDS and clicked / sent > SCANNER_SHARE:
+        if sent >= SCANNER_SENDS and clicked / sent > scanner_share:
             machine_U[u] = SCANNER
-        elif promos >= PREFETCH_PROMOS and opened / promos > PREFETCH_SHARE:
+        elif promos >= PREFETCH_PROMOS and opened / promos > prefetch_share:
             machine_U[u] = PREFETCH
-        invalid_U[u] = not signs_U[u] and sent >= INVALID_SENDS
+        invalid_U[u] = not signs_U[u] and sent >= invalid_sends
 
 
 @jit
-def judge(rows: Rows, joined: Joined, machine_U: Array, judged: Judged, dropped_D: Array) -> None:
+def judge(rows: Rows, joined: Joined, machine_U: Array, fast_click_ms: int, judged: Judged, dropped_D: Array) -> None:
     """Whether a person did it. A prefetching client's clicks are his owner's; its opens never are."""
     kind_N, machine_N, first_act_U = rows.kind_N, rows.machine_N, joined.first_act_U
     row_J, send_J, age_J, verdict_J = joined.row_J, joined.send_J, judged.age_J, judged.verdict_J
@@ -127,19 +136,29 @@ def judge(rows: Rows, joined: Joined, machine_U: Array, judged: Judged, dropped_
             verdict_J[j] = NOBODY
             if not (is_open or is_click):
                 continue
-            by_machine = is_open and (machine_N[row_J[j]] or machine_U[u] == PREFETCH)
-            if send_J[j] != ORPHAN:
-                fast = (is_click and age < FAST_CLICK_MS) or (machine_U[u] == SCANNER and age < SCANNER_ACT_MS)
-                by_machine = by_machine or fast
-                verdict_J[j] = NOBODY if by_machine else PERSON
-            elif not by_machine:
-                dropped_D[ORPHAN_ACTS] += 1
+            why = NOT_DROPPED
+            if machine_N[row_J[j]]:
+                why = FLAGGED_ACTS
+            elif is_open and machine_U[u] == PREFETCH:
+                why = PREFETCHED_ACTS
+            elif send_J[j] >= 0 and is_click and age < fast_click_ms:
+                why = FAST_CLICKS
+            elif send_J[j] >= 0 and machine_U[u] == SCANNER and age < SCANNER_ACT_MS:
+                why = SCANNED_ACTS
+            if why != NOT_DROPPED:
+                dropped_D[MACHINE_ACTS] += 1
+                dropped_D[why] += 1
+            elif send_J[j] >= 0:
+                verdict_J[j] = PERSON
+            else:
+                dropped_D[EARLY_ACTS if send_J[j] == EARLY else ORPHAN_ACTS] += 1
                 verdict_J[j] = PASSER_BY if is_open else NOBODY
-            dropped_D[MACHINE_ACTS] += by_machine
 
 
 @jit
-def find_shifts(rows: Rows, sky: Sky, joined: Joined, judged: Judged, end_ms: int, flags: Flags) -> None:
+def find_shifts(
+    rows: Rows, sky: Sky, joined: Joined, judged: Judged, end_ms: int, shift_share: float, flags: Flags
+) -> None:
     """Each user's shift against his zone that recent acts agree on, and since when it holds."""
     row_J, ts_N, verdict_J, shift_J = joined.row_J, rows.ts_N, judged.verdict_J, judged.shift_J
     first_act_U, own_U, shift_U, since_U = joined.first_act_U, sky.own_U, flags.shift_U, flags.since_U
@@ -151,7 +170,7 @@ def find_shifts(rows: Rows, sky: Sky, joined: Joined, judged: Judged, end_ms: in
         first, last = first_act_U[u], first_act_U[u + 1]
         if own_U[u] or not _is_away(verdict_J, shift_J, first, last):
             continue
-        shift_U[u] = _heaviest(row_J, ts_N, verdict_J, shift_J, first, last, end_ms, found_M, weight_M)
+        shift_U[u] = _heaviest(row_J, ts_N, verdict_J, shift_J, first, last, end_ms, shift_share, found_M, weight_M)
         if shift_U[u] != 0:
             since_U[u] = _since(row_J, ts_N, verdict_J, shift_J, first, last, shift_U[u])
 
@@ -173,6 +192,7 @@ def _heaviest(
     first: int,
     last: int,
     end_ms: int,
+    shift_share: float,
     found_M: Array,
     weight_M: Array,
 ) -> int:
@@ -196,7 +216,7 @@ def _heaviest(
     for m in range(found):
         if weight_M[m] > heaviest or (weight_M[m] == heaviest and found_M[m] < best):
             best, heaviest = int(found_M[m]), weight_M[m]
-    return best if heaviest > SHIFT_SHARE * total else 0
+    return best if heaviest > shift_share * total else 0
 
 
 @jit
@@ -234,7 +254,7 @@ def settle(
         for j in range(first_act_U[u], first_act_U[u + 1]):
             i, s, verdict = row_J[j], send_J[j], verdict_J[j]
             is_act = kind_N[i] == OPEN or kind_N[i] == CLICK
-            if s != ORPHAN and kind_N[i] == label and (verdict == PERSON or not is_act):
+            if s >= 0 and kind_N[i] == label and (verdict == PERSON or not is_act):
                 label_S[s] = _earlier(label_S[s], age_J[j])
             if verdict == NOBODY:
                 continue

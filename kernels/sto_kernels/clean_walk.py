@@ -4,6 +4,7 @@
     join           mailings become sends; every act belongs to the last send before it in its campaign
     find_machines  link scanner, prefetching client, invalid address: shares of a user's sends
     judge          which acts are a person's
+    find_floods    more acts on a day than a person has: none of them is his
     find_shifts    the heaviest offset against his zone that recent human acts state, and since when it holds
     settle         local times, latency of the first human act of each send, the stream of human acts
 
@@ -18,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sto_kernels import clean_join, clean_judge
+from sto_kernels import clean_flood, clean_join, clean_judge
 from sto_kernels.compiled import read_only
-from sto_kernels.journal import CLICK, CONVERSION, DELIVERED, DROPS, NO_OFFSET, OPEN, Cleaned, Events, Zones
+from sto_kernels.journal import CLICK, CONVERSION, DELIVERED, DROPS, NO_OFFSET, OPEN, Cleaned, Events, Rules, Zones
 
 MAX_OFFSET_MIN = 24 * 60
 LABELS = {"none": -1, "click": CLICK, "conversion": CONVERSION}
@@ -42,7 +43,12 @@ _SKY_TYPES: dict[str, type[np.generic]] = {
 }
 
 
-def clean(events: Events, zones: Zones, start_ms: int, end_ms: int, label: str = "none") -> Cleaned:
+_RULES = Rules()
+
+
+def clean(
+    events: Events, zones: Zones, start_ms: int, end_ms: int, label: str = "none", rules: Rules = _RULES
+) -> Cleaned:
     """Sends, human acts and flags of the events with start_ms <= ts < end_ms.
 
     `label` asks for the latency of each send's first human "click" or first "conversion" too. ValueError where arrays
@@ -54,14 +60,20 @@ def clean(events: Events, zones: Zones, start_ms: int, end_ms: int, label: str =
     rows = clean_join.Rows(*_columns(events, _ROW_TYPES))
     sky = clean_join.Sky(*_columns(zones, _SKY_TYPES))
     dropped_D, label_kind = np.zeros(DROPS, np.int64), LABELS[label]
-    sends, joined = _join(rows, sky, start_ms, end_ms, label_kind, dropped_D)
+    rules = _typed(rules)
+    role_N = np.empty(len(rows.ts_N), np.int8)
+    unsorted = clean_join.find_roles(rows, start_ms, end_ms, rules, role_N, dropped_D)
+    if unsorted >= 0:
+        raise ValueError(f"rows of a user must be sorted by campaign, ts, kind; those of user {unsorted} are not")
+    sends, joined = _join(rows, sky, role_N, label_kind)
     n_sends, n_joined = int(joined.first_send_U[-1]), int(joined.first_act_U[-1])
     judged, flags = clean_judge.new_judged(n_joined), clean_judge.new_flags(len(rows.start_U) - 1)
     clean_judge.find_ages(rows, sends, joined, judged)
-    clean_judge.find_machines(rows, sends, joined, judged, flags)
-    clean_judge.judge(rows, joined, flags.machine_U, judged, dropped_D)
+    clean_judge.find_machines(rows, sends, joined, judged, rules, flags)
+    clean_judge.judge(rows, joined, flags.machine_U, rules.fast_click_ms, judged, dropped_D)
+    clean_flood.find_floods(rows, joined, rules, judged, flags.machine_U, dropped_D)
     if zones.shifts:
-        clean_judge.find_shifts(rows, sky, joined, judged, end_ms, flags)
+        clean_judge.find_shifts(rows, sky, joined, judged, end_ms, rules.shift_share, flags)
         clean_judge.shift_sends(sends, n_sends, flags)
     acts = clean_judge.new_acts(n_joined)
     n_acts = clean_judge.settle(rows, sky, joined, judged, label_kind, sends, flags, acts)
@@ -70,22 +82,19 @@ def clean(events: Events, zones: Zones, start_ms: int, end_ms: int, label: str =
     return Cleaned(*columns)
 
 
+def _typed(rules: Rules) -> Rules:
+    """The rules as numbers of one type each: numba compiles once more for every other mixture."""
+    values: list[Any] = [type(default)(value) for default, value in zip(_RULES, rules, strict=True)]
+    return Rules(*values)
+
+
 def _join(
-    rows: clean_join.Rows,
-    sky: clean_join.Sky,
-    start_ms: int,
-    end_ms: int,
-    label_kind: int,
-    dropped_D: NDArray[np.int64],
+    rows: clean_join.Rows, sky: clean_join.Sky, role_N: NDArray[np.int8], label_kind: int
 ) -> tuple[clean_join.Sends, clean_join.Joined]:
     kind_N = rows.kind_N[rows.start_U[0] : rows.start_U[-1]]
     sends = clean_join.new_sends(int(np.count_nonzero(kind_N <= DELIVERED)))
     acts = sum(int(np.count_nonzero(kind_N == kind)) for kind in {OPEN, CLICK, label_kind})
     joined = clean_join.new_joined(len(rows.start_U) - 1, acts)
-    role_N = np.empty(len(rows.ts_N), np.int8)
-    unsorted = clean_join.find_roles(rows, start_ms, end_ms, role_N, dropped_D)
-    if unsorted >= 0:
-        raise ValueError(f"rows of a user must be sorted by campaign, ts, kind; those of user {unsorted} are not")
     clean_join.join(rows, sky, role_N, label_kind, sends, joined)
     return sends, joined
 

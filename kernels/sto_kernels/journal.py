@@ -9,6 +9,7 @@ hours then weekend hours. Times are int64 milliseconds since the epoch; a local 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,17 @@ from numpy.typing import NDArray
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 SEND, DELIVERED, OPEN, CLICK, BOUNCE, UNSUBSCRIBE, COMPLAINT, CONVERSION = range(8)
 PROMO, TRANSACTIONAL, TRIGGER = range(3)
-HUMAN, PREFETCH, SCANNER = range(3)
+HUMAN, PREFETCH, SCANNER, FLOOD = range(4)
 NO_OFFSET = -32768
 NO_TIME = -(2**62)
 NO_LATENCY = -1
-# what Cleaned.dropped_D counts: rows of the duplicate rule; opens and clicks of machines; opens and clicks without a
-# send before them (a person's opens among them stay acts); sends that bounced
-DUPLICATE_ROWS, MACHINE_ACTS, ORPHAN_ACTS, BOUNCED_SENDS = range(4)
-DROPS = 4
+# what Cleaned.dropped_D counts: rows of the duplicate rule; opens and clicks of machines; those of nobody known to be
+# one without any send of their campaign, or before its first (opens among them stay acts); sends that bounced
+DUPLICATE_ROWS, MACHINE_ACTS, ORPHAN_ACTS, EARLY_ACTS, BOUNCED_SENDS = range(5)
+# MACHINE_ACTS by the rule that fired first: flagged rows, opens of prefetching clients, quick acts of link scanners,
+# clicks too fast for anybody, floods
+FLAGGED_ACTS, PREFETCHED_ACTS, SCANNED_ACTS, FAST_CLICKS, FLOODED_ACTS = range(5, 10)
+DROPS = 10
 
 Bools = NDArray[np.bool_]
 Int8s = NDArray[np.int8]
@@ -32,6 +36,24 @@ Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
 Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
+
+
+class Rules(NamedTuple):
+    """Limits of the cleaning rules (recipe, section 1); each has a value at which it never fires.
+
+    A flood is a recipient more than `flood_share` of whose acts, what the other rules leave of them, fell on days (UTC)
+    of at least `flood_acts`: of real people none had 30 acts a day, and a machine that opens all day has hundreds.
+    """
+
+    duplicate_ms: int = 5000  # 0: no row is a duplicate
+    bounces: bool = True  # False: a bounced send counts as sent
+    scanner_share: float = 0.30  # 1: nobody is a scanner
+    prefetch_share: float = 0.35  # 1: nobody prefetches
+    fast_click_ms: int = 3000  # 0: no click is too fast
+    invalid_sends: int = 12  # 2**62: no address is invalid
+    flood_acts: int = 50  # 2**62: no flood
+    flood_share: float = 0.5
+    shift_share: float = 0.3  # 1: no shift is accepted
 
 
 @dataclass(frozen=True)
@@ -45,7 +67,7 @@ class Events:
     stated_N: Int16s  # offset of the recipient in minutes that the row itself states, or NO_OFFSET
     type_N: Int8s  # of the campaign; unknown is PROMO
     mobile_N: Bools
-    machine_N: Bools  # an open that the sender's system flags as a machine's
+    machine_N: Bools  # an open or click that a flag or its agent gives away as a machine's
 
 
 @dataclass(frozen=True)
@@ -74,7 +96,7 @@ class Cleaned:
     utc_A: Int64s
     local_A: Int64s
     mobile_A: Bools
-    machine_U: Int8s  # HUMAN, PREFETCH or SCANNER
+    machine_U: Int8s  # HUMAN, PREFETCH, SCANNER or FLOOD
     invalid_U: Bools
     shift_U: Int16s  # accepted shift against the zone, minutes
     dropped_D: Int64s  # [DROPS], sums over the users

@@ -5,7 +5,7 @@ look for their mailing, and every number is counted anew from those.
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,11 @@ from sto_kernels.journal import (
     DELIVERED,
     DROPS,
     DUPLICATE_ROWS,
+    EARLY_ACTS,
+    FAST_CLICKS,
+    FLAGGED_ACTS,
+    FLOOD,
+    FLOODED_ACTS,
     HUMAN,
     MACHINE_ACTS,
     NO_OFFSET,
@@ -26,11 +31,14 @@ from sto_kernels.journal import (
     OPEN,
     ORPHAN_ACTS,
     PREFETCH,
+    PREFETCHED_ACTS,
     PROMO,
+    SCANNED_ACTS,
     SCANNER,
     SEND,
     Cleaned,
     Events,
+    Rules,
     Zones,
 )
 from sto_kernels.journal import BOUNCED_SENDS as BOUNCED
@@ -74,28 +82,44 @@ class _User:
     orphans: list[_Row]
     signs: bool
     dropped: list[int]
+    rules: Rules
     machine: int = HUMAN
+    flood: bool = False
     shift: int = 0
     since: int = NO_TIME
 
-    def is_human(self, mailing: _Mailing, act: _Row) -> bool:
-        if act.kind not in (OPEN, CLICK) or self.is_machine_open(act):
-            return False
-        age = mailing.age(act)
-        if self.machine == SCANNER and age < 30 * SECOND_MS:
-            return False
-        return not (act.kind == CLICK and age < 3 * SECOND_MS)
+    def by_machine(self, mailing: _Mailing | None, act: _Row) -> int | None:
+        """The rule by which an open or click is no person's, floods aside."""
+        if act.machine:
+            return FLAGGED_ACTS
+        if act.kind == OPEN and self.machine == PREFETCH:
+            return PREFETCHED_ACTS
+        if mailing is not None and act.kind == CLICK and mailing.age(act) < self.rules.fast_click_ms:
+            return FAST_CLICKS
+        if mailing is not None and self.machine == SCANNER and mailing.age(act) < 30 * SECOND_MS:
+            return SCANNED_ACTS
+        return None
 
-    def is_machine_open(self, act: _Row) -> bool:
-        return act.kind == OPEN and (act.machine or self.machine == PREFETCH)
+    def is_human(self, mailing: _Mailing, act: _Row) -> bool:
+        return act.kind in (OPEN, CLICK) and not self.flood and self.by_machine(mailing, act) is None
 
     def human_acts(self) -> list[_Row]:
         return [act for m in self.mailings for act in m.acts if self.is_human(m, act)]
 
+    def strays(self) -> list[_Row]:
+        """Opens of a person that belong to no send."""
+        mine = [act for act in self.orphans if act.kind == OPEN and self.by_machine(None, act) is None]
+        return [] if self.flood else mine
 
-def clean(events: Events, zones: Zones, start_ms: int, end_ms: int, label: str = "none") -> Cleaned:
+
+_RULES = Rules()
+
+
+def clean(
+    events: Events, zones: Zones, start_ms: int, end_ms: int, label: str = "none", rules: Rules = _RULES
+) -> Cleaned:
     users = [
-        _understand(_rows_of(events, zones, u, start_ms, end_ms), bool(zones.own_U[u]), zones.shifts, end_ms)
+        _understand(_rows_of(events, zones, u, start_ms, end_ms), zones.shifts and not zones.own_U[u], end_ms, rules)
         for u in range(len(zones.zone_U))
     ]
     sends = [(u, m) for u, user in enumerate(users) for m in user.mailings]
@@ -118,8 +142,8 @@ def clean(events: Events, zones: Zones, start_ms: int, end_ms: int, label: str =
         utc_A=np.array([act.ts for _, act in acts], np.int64),
         local_A=np.array([local(u, act.ts, act.zone_min, act.stated) for u, act in acts], np.int64),
         mobile_A=np.array([act.mobile for _, act in acts], np.bool_),
-        machine_U=np.array([user.machine for user in users], np.int8),
-        invalid_U=np.array([not user.signs and len(user.mailings) >= 12 for user in users], np.bool_),
+        machine_U=np.array([FLOOD if user.flood else user.machine for user in users], np.int8),
+        invalid_U=np.array([not user.signs and len(user.mailings) >= rules.invalid_sends for user in users], np.bool_),
         shift_U=np.array([user.shift for user in users], np.int16),
         dropped_D=np.sum([user.dropped for user in users] or [[0] * DROPS], axis=0).astype(np.int64),
     )
@@ -137,32 +161,54 @@ def _rows_of(events: Events, zones: Zones, u: int, start_ms: int, end_ms: int) -
     return rows
 
 
-def _understand(rows: list[_Row], own: bool, shifts: bool, end_ms: int) -> _User:
+def _understand(rows: list[_Row], shifts: bool, end_ms: int, rules: Rules) -> _User:
     dropped = [0] * DROPS
-    kept = _without_duplicates(rows, dropped)
-    mailings = _mailings(kept)
+    kept = _without_duplicates(rows, dropped, rules)
+    mailings = _mailings(kept if rules.bounces else [row for row in kept if row.kind != BOUNCE])
     dropped[BOUNCED] = sum(m.bounced for m in mailings)
     mailings = [m for m in mailings if not m.bounced]
     acts = [row for row in kept if row.kind not in (SEND, DELIVERED, BOUNCE)]
-    user = _User(mailings, _assign(acts, mailings), len(acts) > 0, dropped)
-    user.machine = _machine(mailings)
-    if shifts and not own:
-        user.shift = _accepted_shift(user.human_acts(), end_ms)
+    user = _User(mailings, _assign(acts, mailings), len(acts) > 0, dropped, rules)
+    user.machine = _machine(mailings, rules)
+    _count_drops(user)
+    user.flood = _is_flood(user.human_acts() + user.strays(), rules)
+    if shifts:
+        user.shift = _accepted_shift(user.human_acts(), end_ms, rules)
         user.since = _since(user.human_acts(), user.shift)
-    seen = [(m, act) for m in mailings for act in m.acts if act.kind in (OPEN, CLICK)]
-    strays = [act for act in user.orphans if act.kind in (OPEN, CLICK)]
-    by_machine = sum(not user.is_human(m, act) for m, act in seen) + sum(map(user.is_machine_open, strays))
-    dropped[MACHINE_ACTS] = by_machine
-    dropped[ORPHAN_ACTS] = sum(not user.is_machine_open(act) for act in strays)
     return user
 
 
-def _without_duplicates(rows: list[_Row], dropped: list[int]) -> list[_Row]:
+def _count_drops(user: _User) -> None:
+    """What each rule takes away, floods too: this comes before the user is known to be one."""
+    pairs: list[tuple[_Mailing | None, _Row]] = [(m, act) for m in user.mailings for act in m.acts]
+    pairs += [(None, act) for act in user.orphans]
+    left = user.human_acts() + user.strays()
+    for mailing, act in pairs:
+        if act.kind not in (OPEN, CLICK):
+            continue
+        why = user.by_machine(mailing, act)
+        if why is not None:
+            user.dropped[MACHINE_ACTS] += 1
+            user.dropped[why] += 1
+        elif mailing is None:
+            later = any(m.start.campaign == act.campaign and m.start.ts > act.ts for m in user.mailings)
+            user.dropped[EARLY_ACTS if later else ORPHAN_ACTS] += 1
+    if _is_flood(left, user.rules):
+        user.dropped[MACHINE_ACTS] += len(left)
+        user.dropped[FLOODED_ACTS] += len(left)
+
+
+def _is_flood(acts: list[_Row], rules: Rules) -> bool:
+    by_day = Counter(act.ts // DAY_MS for act in acts)
+    return bool(acts) and sum(n for n in by_day.values() if n >= rules.flood_acts) / len(acts) > rules.flood_share
+
+
+def _without_duplicates(rows: list[_Row], dropped: list[int], rules: Rules) -> list[_Row]:
     last: dict[tuple[int, int], int] = {}
     kept = []
     for row in rows:
         key = row.campaign, row.kind
-        again = row.kind != CLICK and row.ts - last.get(key, NO_TIME) < 5 * SECOND_MS
+        again = row.kind != CLICK and row.ts - last.get(key, NO_TIME) < rules.duplicate_ms
         last[key] = row.ts
         dropped[DUPLICATE_ROWS] += again
         kept += [] if again else [row]
@@ -195,27 +241,26 @@ def _assign(acts: list[_Row], mailings: list[_Mailing]) -> list[_Row]:
     return orphans
 
 
-def _machine(mailings: list[_Mailing]) -> int:
+def _machine(mailings: list[_Mailing], rules: Rules) -> int:
     def share(of: list[_Mailing], kind: int, within_s: int) -> float:
         hit = sum(any(_is_fast(m, act, kind, within_s) for act in m.acts) for m in of)
         return hit / max(len(of), 1)
 
     promos = [m for m in mailings if m.start.type == PROMO]
-    if len(mailings) >= 3 and share(mailings, CLICK, 15) > 0.30:
+    if len(mailings) >= 3 and share(mailings, CLICK, 15) > rules.scanner_share:
         return SCANNER
-    return PREFETCH if len(promos) >= 3 and share(promos, OPEN, 180) > 0.35 else HUMAN
+    return PREFETCH if len(promos) >= 3 and share(promos, OPEN, 180) > rules.prefetch_share else HUMAN
 
 
 def _is_fast(mailing: _Mailing, act: _Row, kind: int, within_s: int) -> bool:
-    flagged = act.kind == OPEN and act.machine
-    return act.kind == kind and not flagged and mailing.age(act) < within_s * SECOND_MS
+    return act.kind == kind and not act.machine and mailing.age(act) < within_s * SECOND_MS
 
 
 def _shift_of(act: _Row) -> int:
     return 0 if act.stated == NO_OFFSET else act.stated - act.zone_min
 
 
-def _accepted_shift(acts: list[_Row], end_ms: int) -> int:
+def _accepted_shift(acts: list[_Row], end_ms: int, rules: Rules) -> int:
     weight: dict[int, float] = defaultdict(float)
     total = 0.0
     for act in acts:
@@ -224,7 +269,7 @@ def _accepted_shift(acts: list[_Row], end_ms: int) -> int:
             weight[_shift_of(act)] += now
             total += now
     away = sorted((shift for shift in weight if shift != 0), key=lambda shift: (-weight[shift], shift))
-    return away[0] if away and weight[away[0]] > 0.3 * total else 0
+    return away[0] if away and weight[away[0]] > rules.shift_share * total else 0
 
 
 def _since(acts: list[_Row], shift: int) -> int:
@@ -236,8 +281,7 @@ def _since(acts: list[_Row], shift: int) -> int:
 
 
 def _stream(user: _User) -> list[_Row]:
-    strays = [act for act in user.orphans if act.kind == OPEN and not user.is_machine_open(act)]
-    return sorted(user.human_acts() + strays, key=lambda act: (act.campaign, act.ts, act.kind))
+    return sorted(user.human_acts() + user.strays(), key=lambda act: (act.campaign, act.ts, act.kind))
 
 
 def _first_act(user: _User, mailing: _Mailing) -> int:

@@ -18,13 +18,14 @@ from sto_engine.models.features import Known
 from sto_engine.score import Plan
 from sto_engine.tables import hash_ids, id_polars
 from sto_kernels.hashing import bucket_of
-from sto_kernels.journal import BOUNCED_SENDS, DUPLICATE_ROWS, HOUR_MS, MACHINE_ACTS, ORPHAN_ACTS
+from sto_kernels.journal import BOUNCED_SENDS, DUPLICATE_ROWS, EARLY_ACTS, HOUR_MS, MACHINE_ACTS, ORPHAN_ACTS
 
-MACHINE = ("human", "prefetching client", "link scanner")
+MACHINE = ("human", "prefetching client", "link scanner", "flood of acts")
 DROPPED = {
     "duplicate_rows": DUPLICATE_ROWS,
     "machine_acts": MACHINE_ACTS,
     "acts_without_send": ORPHAN_ACTS,
+    "acts_before_send": EARLY_ACTS,
     "bounced_sends": BOUNCED_SENDS,
 }
 
