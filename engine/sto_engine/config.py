@@ -18,6 +18,13 @@ ClockEnd = Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
 QuietHours = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 POLICIES = ("histogram", "attention", "boosted", "bandit", "day_of_week", "hour_of_week")
+_Machines = Literal["flags", "agents", "prefetch", "scanner", "fast_clicks", "flood"]
+CleanRule = Literal["duplicates", _Machines, "invalid", "dead", "bounces", "shifts", "tests"]
+# Campaigns that say themselves what they are. Not "*-test": that may well be a comparison of two subject lines.
+TEST_CAMPAIGNS = (
+    *("test", "test-*", "test_*", "test *", "qa", "qa-*", "qa_*", "qa *"),
+    *("seedlist*", "seed-list*", "seed_list*", "seed list*"),
+)
 PRESETS = ("seed_histogram", "seed_boosted", "seed_thompson", "seed_best_day")
 
 
@@ -78,6 +85,42 @@ class Timezone(Section):
 
 class Recipients(Section):
     keep: tuple[str, ...] = ()
+
+
+class Clean(Section):
+    """Limits of the cleaning rules (sto_kernels.journal.Rules) and which of them to leave out: `history.rules`."""
+
+    skip: tuple[CleanRule, ...] = ()
+    duplicate_s: Annotated[float, Field(ge=0, le=3600)] = 5.0
+    fast_click_s: Annotated[float, Field(ge=0, le=3600)] = 3.0
+    scanner_share: Share = 0.30
+    prefetch_share: Share = 0.35
+    invalid_sends: Annotated[int, Field(ge=1)] = 12
+    flood_acts: Annotated[int, Field(ge=1)] = 50
+    flood_share: Share = 0.5
+    shift_share: Share = 0.3
+    image_proxies: Literal["person", "machine"] = "person"
+    test_campaigns: tuple[str, ...] = TEST_CAMPAIGNS
+
+
+class Audit(Section):
+    """Where `audit` fails a store; from `warn_from` of a limit on it warns. See `audit.verdict`."""
+
+    max_machine_share: Share = 0.9
+    max_dead_share: Share = 0.3
+    max_duplicate_share: Share = 0.5
+    max_orphan_share: Share = 0.5
+    max_early_share: Share = 0.1
+    max_zone_conflict_share: Share = 0.4
+    max_no_zone_share: Share = 1.0
+    max_user_share: Share = 0.2
+    max_quarantine_share: Share = 0.05
+    max_future_share: Share = 0.01
+    min_coverage: Share = 0.0
+    warn_coverage: Share = 0.25
+    warn_from: Share = 0.5
+    history_acts: Annotated[int, Field(ge=1)] = 5
+    test_recipients: Annotated[int, Field(ge=1)] = 10
 
 
 class Train(Section):
@@ -150,6 +193,8 @@ class Config(Section):
     cohort: Cohort = Cohort()
     timezone: Timezone = Timezone()
     recipients: Recipients = Recipients()
+    clean: Clean = Clean()
+    audit: Audit = Audit()
     train: Train = Train()
     experiment: Experiment = Experiment()
     assign: Assign = Assign()
@@ -160,8 +205,8 @@ class Config(Section):
 
     def decision(self) -> dict[str, Any]:
         """What can change a decision, as plain JSON values: not where and how to run, nor what only ingest reads."""
-        only_ingest: dict[str, Any] = {"cluster": True, "ingest": True, "store": True, "timezone": {"mmdb"}}
-        return self.model_dump(mode="json", exclude=only_ingest)
+        no_decision: dict[str, Any] = {name: True for name in ("audit", "cluster", "ingest", "store")}
+        return self.model_dump(mode="json", exclude={**no_decision, "timezone": {"mmdb"}})
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
