@@ -37,6 +37,8 @@ OPTIONS = {
     "version": ["--log-json"],
     "bench": [],
     "evaluate": [],
+    "erase": ["--store", "--user-id", "--from", "--block", "--dry-run", *COMMON],
+    "export-user": ["--store", "--user-id", "--out", *COMMON],
     "explain": ["--user-id", "--store", "--bundle", "--date", "--json", *COMMON],
 }
 SCORE = ["score", "--store", "s", "--out", "o"]

@@ -24,7 +24,7 @@ LAYERS = (
     ("output", "evaluate"),
     ("cluster",),
     ("prepare", "phases", "job", "train_job", "explain", "demo"),
-    ("options", "console", "common", "bench_cli", "evaluate_cli", "explain_text", "explain_cli", "cli"),
+    ("options", "console", "common", "bench_cli", "evaluate_cli", "explain_text", "explain_cli", "privacy_cli", "cli"),
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 HOMES = {
@@ -39,6 +39,7 @@ HOMES = {
         "sto_engine.bench_cli",
         "sto_engine.evaluate_cli",
         "sto_engine.explain_cli",
+        "sto_engine.privacy_cli",
         "sto_engine.options",
     },
     "rich": {"sto_engine.console"},
