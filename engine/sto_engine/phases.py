@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,16 @@ from sto_engine.files import write_atomic
 from sto_engine.models.bundle import read_tensors, tensor_bytes
 from sto_engine.output import manifest as runs
 from sto_engine.output.shards import read_staged, write_shard, write_staged
+from sto_engine.plan import Plan
 from sto_engine.progress import Progress
-from sto_engine.score import BucketCounts, Plan, Staged, bucket_sums, place_bucket, stage_bucket
+from sto_engine.score import BucketCounts, Staged, place_bucket, stage_bucket
 from sto_engine.tables import assignments_schema, check, scores_schema, suppressed_schema
+from sto_engine.view import BucketView, look
 
 Priors = dict[str, NDArray[Any]]
 Record = dict[str, Any]
+# a bucket of 80,000 users with ten events each takes about 40 MB
+KEEP_BYTES = 1 << 30
 _TALLIES = ("suppressed", "reason", "arm", "slot", "preferred", "provider")
 
 
@@ -33,6 +38,25 @@ class StagedRecord:
 
     counts: BucketCounts
     files: dict[str, str]
+
+
+class Kept:
+    """Buckets as phase 0 saw them, up to a limit of memory: those beyond it are read and cleaned a second time."""
+
+    def __init__(self, limit: int) -> None:
+        self._free, self._views, self._lock = limit, dict[int, BucketView](), threading.Lock()
+
+    def put(self, bucket: int, view: BucketView) -> None:
+        with self._lock:
+            if view.nbytes <= self._free:
+                self._views[bucket] = view
+                self._free -= view.nbytes
+
+    def pop(self, bucket: int) -> BucketView | None:
+        with self._lock:
+            view = self._views.pop(bucket, None)
+            self._free += view.nbytes if view is not None else 0
+            return view
 
 
 @dataclass(frozen=True)
@@ -45,6 +69,7 @@ class Phases:
     threads: int
     progress: Progress
     dump_scores: bool = False
+    kept: "Kept" = field(default_factory=lambda: Kept(KEEP_BYTES))
 
     @property
     def buckets(self) -> range:
@@ -59,7 +84,7 @@ class Phases:
         if not self.plan.policy.needs_sums:
             return {}
         if self.run is None:
-            records = self._records("priors", lambda bucket: {"sums": bucket_sums(self.plan, bucket)})
+            records = self._records("priors", lambda bucket: {"sums": self._sums(bucket)})
             return self.plan.policy.reduce([record["sums"] for record in records])
         run, records = self.run, self._records("priors", self._sums_to_disk)
         names = [next(iter(record["files"])) for record in records]
@@ -68,16 +93,22 @@ class Phases:
         write_atomic(run / runs.STAGING / "priors.safetensors", tensor_bytes(priors))
         return priors
 
+    def _sums(self, bucket: int) -> dict[str, NDArray[Any]]:
+        """What a bucket adds to the priors; what was seen of it is kept for phase A while there is room."""
+        seen = look(self.plan, bucket)
+        self.kept.put(bucket, seen)
+        return self.plan.policy.sums(seen.known, self.plan.store.buckets)
+
     def _sums_to_disk(self, bucket: int) -> Record:
         assert self.run is not None
         name = f"{runs.STAGING}/priors/bucket-{bucket:04d}.safetensors"
         runs.make_folder((self.run / name).parent)
-        body = tensor_bytes(bucket_sums(self.plan, bucket))
+        body = tensor_bytes(self._sums(bucket))
         write_atomic(self.run / name, body)
         return {"files": {name: hashlib.sha256(body).hexdigest()}}
 
     def stage(self, priors: Priors, bucket: int) -> Staged:
-        return stage_bucket(self.plan, priors, bucket)
+        return stage_bucket(self.plan, priors, self.kept.pop(bucket) or look(self.plan, bucket))
 
     def stage_all(self, priors: Priors) -> list[StagedRecord]:
         """Phase A: staged rows, suppressed rows and counts of every bucket, in bucket order."""
@@ -105,7 +136,7 @@ class Phases:
 
     def _stage_to_disk(self, priors: Priors, bucket: int) -> Record:
         assert self.run is not None
-        staged = stage_bucket(self.plan, priors, bucket)
+        staged = self.stage(priors, bucket)
         id_type, row_group = self.plan.store.id_type, self.plan.config.output.row_group
         name = f"{runs.STAGING}/rows/bucket-{bucket:04d}.arrow"
         runs.make_folder((self.run / name).parent)

@@ -18,8 +18,8 @@ from sto_engine.ingest.audience import read_audience
 from sto_engine.ingest.store import Store
 from sto_engine.models.bundle import Bundle, load_bundle
 from sto_engine.models.registry import make_policy
+from sto_engine.plan import Plan
 from sto_engine.progress import Progress
-from sto_engine.score import Plan
 from sto_engine.slots import grid_of, parse_clock
 from sto_engine.tables import CAMPAIGN_TYPES, TABLES_VERSION
 from sto_engine.zones import midnight_ms, tzdata_version

@@ -1,10 +1,9 @@
-"""The nightly run of one bucket, as pure functions: phase 0 (sums), phase A (choice), phase B (spread).
+"""The nightly run of one bucket, as pure functions: phase A (choice) and phase B (spread).
 
-Everything about a user lies in his bucket, so these read the store and return Arrow tables and small counts; who runs
+Everything about a user lies in his bucket (view.py reads it), so these return Arrow tables and small counts; who runs
 them, and how their results reach the disk, is decided elsewhere. U users of the bucket, S slots.
 """
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,49 +17,18 @@ from numpy.typing import NDArray
 from sto_engine.assign import arms
 from sto_engine.assign.capacity import SpreadKey, spread_ranks
 from sto_engine.assign.window import ZoneSlots, shifted_zones, zone_slots
-from sto_engine.config import Config
-from sto_engine.history.bucket import COLUMNS, Bucket, build_journal, window_start
-from sto_engine.history.users import build_users, seen_users
-from sto_engine.ingest.audience import Audience
-from sto_engine.ingest.store import Store
+from sto_engine.history.bucket import Bucket
 from sto_engine.models.dump import feature_table
-from sto_engine.models.policy import Policy, Utilities
-from sto_engine.slots import SlotGrid, parse_clock
-from sto_engine.suppress import suppressions
+from sto_engine.models.policy import Utilities
+from sto_engine.plan import Plan
 from sto_engine.tables import ARMS, REASONS, encode
+from sto_engine.view import BucketView
 from sto_kernels.hashing import tag_key
 from sto_kernels.spread import spread_offsets_ms
 
 K = TypeVar("K")
 MINUTE_MS = 60_000
 FALLBACK = REASONS.index("fallback")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run decides for every bucket alike."""
-
-    store: Store
-    config: Config
-    policy: Policy
-    grid: SlotGrid
-    date: dt.date
-    origin_ms: int
-    not_before_ms: int | None = None
-    campaign: str | None = None
-    channel: str = "email"
-    audience: Audience | None = None
-    seed: int = 0
-    dump_features: bool = False
-
-    @property
-    def start_ms(self) -> int:
-        """Events before this are no longer history."""
-        return window_start(self.origin_ms, self.config)
-
-    @property
-    def control_slot(self) -> int:
-        return parse_clock(self.config.experiment.control_time) // self.grid.minutes
 
 
 @dataclass
@@ -89,32 +57,16 @@ class Staged:
     features: pa.Table | None = None
 
 
-def bucket_sums(plan: Plan, bucket: int) -> dict[str, NDArray[Any]]:
-    """Phase 0: what this bucket adds to the priors, from everyone with events in the history before the day."""
-    columns = ("user_id", "recipient_domain", *COLUMNS)
-    events = plan.store.read_events(bucket, before_ms=plan.origin_ms, from_ms=plan.start_ms, columns=columns)
-    seen, recipients = seen_users(events), plan.store.read_recipients(bucket)
-    users = build_users(seen, recipients, events, plan.config, plan.origin_ms)
-    known = build_journal(events, users, plan.config).at(plan.start_ms, plan.origin_ms)
-    return plan.policy.sums(known, plan.store.buckets)
-
-
-def stage_bucket(plan: Plan, priors: Mapping[str, NDArray[Any]], bucket: int) -> Staged:
-    """Phase A: audience -> suppressions -> utilities -> mask, arm and provisional slot of every recipient left."""
-    columns = ("user_id", "recipient_domain", "bounce_type", *COLUMNS)
-    events = plan.store.read_events(bucket, before_ms=plan.origin_ms, columns=columns)
-    recipients = plan.store.read_recipients(bucket)
-    audience = _audience(plan, bucket, events, recipients)
-    counts = BucketCounts(audience=len(audience))
-    users = build_users(audience.select("h", "user_id"), recipients, events, plan.config, plan.origin_ms)
-    reason = suppressions(audience, users, events)
-    mailed = users.filter(reason.is_null())
-    known = build_journal(events, mailed, plan.config).at(plan.start_ms, plan.origin_ms)
+def stage_bucket(plan: Plan, priors: Mapping[str, NDArray[Any]], seen: BucketView) -> Staged:
+    """Phase A: utilities -> mask, arm and provisional slot of every recipient who is not suppressed."""
+    counts = BucketCounts(audience=len(seen.reason))
+    known, reason = seen.mailed(), seen.reason
+    mailed = known.users
     zone = shifted_zones(mailed["zone"], known.cleaned.shift_U, plan.date)
     zones = zone_slots(zone, plan.grid, plan.date, plan.config, plan.not_before_ms)
     late = _without_slot(zones)
     reason = reason.scatter(reason.is_null().arg_true(), late)
-    gone = pl.DataFrame([users["user_id"], reason.alias("reason")]).drop_nulls("reason")
+    gone = pl.DataFrame([seen.user_id, reason.alias("reason")]).drop_nulls("reason")
     counts.suppressed.update(dict(gone["reason"].value_counts().iter_rows()))
     utilities, in_time = plan.policy.utilities(known, priors, plan.date), late.is_null()
     features = _features(plan, priors, known, in_time) if plan.dump_features else None
@@ -132,15 +84,6 @@ def _features(plan: Plan, priors: Mapping[str, NDArray[Any]], known: Bucket, in_
     """What was counted of everyone who gets an assignment, in the same order."""
     weighed_by, half_life_days = plan.policy.weighed_by(priors), plan.config.model.half_life_days
     return feature_table(known, weighed_by, half_life_days, plan.store.id_type, in_time.to_numpy())
-
-
-def _audience(plan: Plan, bucket: int, events: pl.DataFrame, recipients: pl.DataFrame | None) -> pl.DataFrame:
-    """Rows h, user_id, row of the bucket in (h, user_id, row) order, duplicates included."""
-    if plan.audience is not None:
-        return plan.audience.bucket(bucket)
-    if recipients is not None:
-        return recipients.select("h", "user_id", "row")
-    return seen_users(events).with_columns(row=pl.lit(0, pl.UInt64))
 
 
 def _without_slot(zones: ZoneSlots) -> pl.Series:

@@ -18,7 +18,7 @@ from sto_engine.models.features import Known, know
 from sto_engine.models.histogram import MIN_ACTS, PSEUDO_COUNTS, Histogram, smooth, smoothed
 from sto_engine.models.policy import Tensors
 from sto_engine.models.priors import Priors
-from sto_engine.score import Plan
+from sto_engine.plan import Plan
 from sto_kernels.attention import attention_rates
 from sto_kernels.curves import open_chances, windows
 from sto_kernels.lanes import Floats

@@ -19,10 +19,11 @@ from sto_engine.explain.user import Person, about, find_person, history, utc
 from sto_engine.models.boosted import Boosted
 from sto_engine.models.features import Known, build_features
 from sto_engine.models.policy import Utilities
-from sto_engine.phases import Phases
+from sto_engine.phases import Kept, Phases
+from sto_engine.plan import Plan
 from sto_engine.prepare import ScoreRequest, prepare
 from sto_engine.progress import Progress
-from sto_engine.score import FALLBACK, Plan, Staged, reason_codes
+from sto_engine.score import FALLBACK, Staged, reason_codes
 from sto_engine.tables import REASONS
 
 Row = dict[str, Any]
@@ -38,7 +39,9 @@ def explain_user(request: ScoreRequest, user_id: str, config: Config, progress: 
     plan, warnings = prepared.plan, list(prepared.warnings)
     person = find_person(plan, user_id)
     warnings += _notes(person)
-    phases = Phases(replace(plan, audience=person.audience), None, prepared.run_id, request.threads, progress)
+    phases = Phases(
+        replace(plan, audience=person.audience), None, prepared.run_id, request.threads, progress, kept=Kept(0)
+    )
     priors = phases.priors()
     staged = phases.stage(priors, person.bucket)
     utilities = plan.policy.utilities(person.known, priors, plan.date)

@@ -15,7 +15,7 @@ from sto_engine.history.users import build_users
 from sto_engine.ingest.audience import Audience
 from sto_engine.ingest.ids import stored_id
 from sto_engine.models.features import Known
-from sto_engine.score import Plan
+from sto_engine.plan import Plan
 from sto_engine.tables import hash_ids, id_polars
 from sto_kernels.hashing import bucket_of
 from sto_kernels.journal import BOUNCED_SENDS, DUPLICATE_ROWS, EARLY_ACTS, HOUR_MS, MACHINE_ACTS, ORPHAN_ACTS

@@ -46,6 +46,19 @@ class Bucket:
         own |= {name: own[name] - np.int32(first) for name in ("user_S", "user_A")}
         return Bucket(self.users[rows], Cleaned(**own), self.campaign_key_C, self.start_ms, self.end_ms)
 
+    def take(self, rows_U: NDArray[np.int64]) -> "Bucket":
+        """The same of some users, given as ascending rows."""
+        cleaned = self.cleaned
+        if len(rows_U) == len(self.users):
+            return self
+        place_U = np.full(len(self.users), -1, np.int32)
+        place_U[rows_U] = np.arange(len(rows_U), dtype=np.int32)
+        sends, acts = np.flatnonzero(place_U[cleaned.user_S] >= 0), np.flatnonzero(place_U[cleaned.user_A] >= 0)
+        of = {"S": sends, "A": acts, "U": rows_U, "D": slice(None)}
+        own = {f.name: getattr(cleaned, f.name)[of[f.name[-1]]] for f in fields(Cleaned)}
+        own |= {name: place_U[own[name]] for name in ("user_S", "user_A")}
+        return Bucket(self.users[rows_U], Cleaned(**own), self.campaign_key_C, self.start_ms, self.end_ms)
+
 
 def window_start(end_ms: int, config: Config) -> int:
     """The first millisecond of the history before `end_ms`."""

@@ -1,0 +1,85 @@
+"""What a run sees of a bucket: everyone in it, his cleaned history, and whom tonight's mail goes to.
+
+Phase 0 sums over everyone and phase A scores the recipients, so both want the same look; a bucket that is looked at
+once need not be read, sorted and cleaned again. U users of the bucket, A rows of the audience.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sto_engine.history.bucket import COLUMNS, Bucket, build_journal
+from sto_engine.history.users import build_users, seen_users
+from sto_engine.plan import Plan
+from sto_engine.suppress import suppressions
+from sto_kernels.journal import Cleaned
+
+READ = ("user_id", "recipient_domain", "bounce_type", *COLUMNS)
+# texts that nobody asks for once zone and provider are known
+_SETTLED = ("timezone", "recipient_domain")
+
+
+@dataclass(frozen=True)
+class BucketView:
+    """`known` holds everyone seen or to be mailed; row a of the audience is user `place_A` of it.
+
+    `user_id` and `reason` (of suppression, null where mailed) are series [A] in the order of the audience.
+    """
+
+    known: Bucket
+    user_id: pl.Series
+    reason: pl.Series
+    place_A: NDArray[np.int64]
+
+    def mailed(self) -> Bucket:
+        """Those of the audience who are not suppressed, in its order."""
+        return self.known.take(self.place_A[self.reason.is_null().to_numpy()])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, about."""
+        cleaned = sum(getattr(self.known.cleaned, field.name).nbytes for field in fields(Cleaned))
+        return int(cleaned + self.known.users.estimated_size() + self.place_A.nbytes + self.user_id.estimated_size())
+
+
+def look(plan: Plan, bucket: int) -> BucketView:
+    """Read a bucket and clean what lies in the history before the day; pure."""
+    events = plan.store.read_events(bucket, before_ms=plan.origin_ms, columns=READ)
+    recipients = plan.store.read_recipients(bucket)
+    audience = _audience(plan, bucket, events, recipients)
+    everyone = _everyone(events, audience)
+    users = build_users(everyone, recipients, events, plan.config, plan.origin_ms)
+    place_A = _places(everyone, audience)
+    reason = suppressions(audience, users[place_A], events)
+    known = build_journal(events, users, plan.config).at(plan.start_ms, plan.origin_ms)
+    known = Bucket(users.drop(_SETTLED), known.cleaned, known.campaign_key_C, known.start_ms, known.end_ms)
+    return BucketView(known, audience["user_id"], reason, place_A)
+
+
+def _audience(plan: Plan, bucket: int, events: pl.DataFrame, recipients: pl.DataFrame | None) -> pl.DataFrame:
+    """Rows h, user_id, row of the bucket in (h, user_id, row) order, duplicates included."""
+    if plan.audience is not None:
+        return plan.audience.bucket(bucket)
+    if recipients is not None:
+        return recipients.select("h", "user_id", "row")
+    return seen_users(events).with_columns(row=pl.lit(0, pl.UInt64))
+
+
+def _everyone(events: pl.DataFrame, audience: pl.DataFrame) -> pl.DataFrame:
+    """Columns h and user_id of everyone in the events or the audience, each once, in their order."""
+    both = pl.concat([seen_users(events), audience.select("h", "user_id")]).sort("h", "user_id")
+    ids = both["user_id"]
+    return both.filter(ids.ne_missing(ids.shift(1))) if len(ids) else both
+
+
+def _places(everyone: pl.DataFrame, audience: pl.DataFrame) -> NDArray[np.int64]:
+    """Row of `everyone` of each row of the audience, ascending, int64 [A]."""
+    h_U = everyone["h"].to_numpy()
+    if (h_U[1:] > h_U[:-1]).all():
+        return np.searchsorted(h_U, audience["h"].to_numpy())
+    # two ids of one hash
+    numbered = everyone.select("user_id").with_row_index("place")
+    joined = audience.select("user_id").join(numbered, on="user_id", how="left", maintain_order="left")
+    return joined["place"].to_numpy().astype(np.int64)
