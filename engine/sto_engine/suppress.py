@@ -3,9 +3,8 @@
 import numpy as np
 import polars as pl
 
-from sto_engine.tables import EVENT_ENUM, EVENT_TYPES
+from sto_engine.tables import BAD_ADDRESS, EVENT_ENUM, EVENT_TYPES
 
-BAD_ADDRESS = ("invalid", "disposable", "trap")
 _MAY_STOP = np.array([name in ("unsubscribe", "complaint", "bounce") for name in EVENT_TYPES])
 
 

@@ -34,6 +34,7 @@ SUPPRESSIONS = (
 )
 MACHINES = ("human", "prefetch", "scanner", "flood")
 ADDRESS_STATUS = ("valid", "invalid", "disposable", "trap", "unknown")
+BAD_ADDRESS = ("invalid", "disposable", "trap")
 
 EVENT_ENUM, DEVICE_ENUM = pl.Enum(EVENT_TYPES), pl.Enum(DEVICE_TYPES)
 CAMPAIGN_ENUM = pl.Enum(CAMPAIGN_TYPES)

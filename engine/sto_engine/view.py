@@ -16,7 +16,7 @@ from sto_engine.plan import Plan
 from sto_engine.suppress import suppressions
 from sto_kernels.journal import Cleaned
 
-READ = ("user_id", "recipient_domain", "bounce_type", *COLUMNS)
+READ = ("user_id", "recipient_domain", *COLUMNS)
 # texts that nobody asks for once zone and provider are known
 _SETTLED = ("timezone", "recipient_domain")
 

@@ -4,21 +4,25 @@ Pure in (events, users, window): nothing at or after `end_ms`, nor before `start
 the order of `users`; their events are found by hash, so both come in (h, user_id) order.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from sto_engine.config import Config
+from sto_engine.history.rules import are_tests, dead_since, machine_rows, rules_of
 from sto_engine.history.walks import clean
 from sto_engine.tables import CAMPAIGN_ENUM, EVENT_ENUM, encode, hash_ids
 from sto_engine.zones import zone_table
-from sto_kernels.journal import NO_OFFSET, Cleaned, Events, Zones
+from sto_kernels.journal import NO_OFFSET, Cleaned, Events, Rules, Zones
 
 DAY_MS = 86_400_000
-# what the walk reads of an event
-COLUMNS = ("campaign_id", "event_type", "event_ts", "tz_offset", "device_type", "campaign_type", "is_machine_open")
+# what cleaning reads of an event
+COLUMNS = (
+    *("campaign_id", "event_type", "event_ts", "tz_offset", "device_type", "campaign_type"),
+    *("is_machine_open", "user_agent", "bounce_type"),
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Bucket:
 
     @property
     def bad_U(self) -> NDArray[np.bool_]:
-        """Machines and invalid addresses: they get a slot, but teach nobody, bool [U]."""
+        """Machines, invalid and dead addresses: they get a slot, but teach nobody, bool [U]."""
         return np.asarray((self.cleaned.machine_U > 0) | self.cleaned.invalid_U)
 
     def of(self, rows: slice) -> "Bucket":
@@ -73,10 +77,13 @@ class Journal:
     events: Events
     zones: Zones
     campaign_key_C: NDArray[np.uint64]
+    dead_since_U: NDArray[np.int64]
+    rules: Rules
 
     def at(self, start_ms: int, end_ms: int, label: str = "none") -> Bucket:
         """What the events of [start_ms, end_ms) tell, with the acts that `label` names (clean_walk.clean)."""
-        cleaned = clean(self.events, self.zones, start_ms, end_ms, label)
+        cleaned = clean(self.events, self.zones, start_ms, end_ms, label, rules=self.rules)
+        cleaned = replace(cleaned, invalid_U=cleaned.invalid_U | (self.dead_since_U < end_ms))
         return Bucket(self.users, cleaned, self.campaign_key_C, start_ms, end_ms)
 
 
@@ -86,19 +93,23 @@ def build_journal(events: pl.DataFrame, users: pl.DataFrame, config: Config) -> 
     `events` as Store.read_events returns them, `users` as build_users does, in the order of h and user_id.
     """
     mine, start_U = _own(events, users)
-    codes, key_C = _campaigns(mine["campaign_id"])
+    codes, key_C, test_C = _campaigns(mine["campaign_id"], config)
+    if test_C.any():
+        mine, start_U, codes = _without(test_C[codes], mine, start_U, codes)
     time_N = mine["event_ts"].dt.epoch("ms").to_numpy()
+    kind_N = mine["event_type"].cast(EVENT_ENUM).to_physical().to_numpy().astype(np.int8)
     rows = Events(
         start_U=start_U,
         campaign_N=codes,
-        kind_N=mine["event_type"].cast(EVENT_ENUM).to_physical().to_numpy().astype(np.int8),
+        kind_N=kind_N,
         ts_N=time_N,
         stated_N=mine["tz_offset"].fill_null(NO_OFFSET).to_numpy(),
         type_N=mine["campaign_type"].cast(CAMPAIGN_ENUM).to_physical().fill_null(0).to_numpy().astype(np.int8),
         mobile_N=(mine["device_type"] == "mobile").fill_null(False).to_numpy(),
-        machine_N=mine["is_machine_open"].fill_null(False).to_numpy(),
+        machine_N=machine_rows(mine, kind_N, config.clean),
     )
-    return Journal(users, rows, _zones(users, time_N, config), key_C)
+    dead_U = dead_since(mine, kind_N, start_U, users, config.clean)
+    return Journal(users, rows, _zones(users, time_N, config), key_C, dead_U, rules_of(config.clean))
 
 
 def _own(events: pl.DataFrame, users: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int64]]:
@@ -114,14 +125,22 @@ def _own(events: pl.DataFrame, users: pl.DataFrame) -> tuple[pl.DataFrame, NDArr
     return events.select(*COLUMNS), start_U
 
 
-def _campaigns(ids: pl.Series) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
-    """Code of each row's campaign, int32 [N], and the hashes of the ids in ascending order, uint64 [C]."""
+def _without(
+    drop_N: NDArray[np.bool_], mine: pl.DataFrame, start_U: NDArray[np.int64], codes: NDArray[np.int32]
+) -> tuple[pl.DataFrame, NDArray[np.int64], NDArray[np.int32]]:
+    """The same without some of the rows."""
+    kept_N = np.concatenate([[0], np.cumsum(~drop_N)])
+    return mine.filter(pl.Series(~drop_N)), kept_N[start_U], codes[~drop_N]
+
+
+def _campaigns(ids: pl.Series, config: Config) -> tuple[NDArray[np.int32], NDArray[np.uint64], NDArray[np.bool_]]:
+    """Code of each row's campaign, int32 [N]; hashes of the ids in ascending order, uint64 [C]; which are tests."""
     names = ids.unique()
     key_C = hash_ids(names) if len(names) else np.zeros(0, np.uint64)
     order = np.argsort(key_C)
     code = pl.DataFrame({"campaign_id": names[order], "code": np.arange(len(names), dtype=np.int32)})
     joined = ids.to_frame("campaign_id").join(code, on="campaign_id", how="left", maintain_order="left")
-    return joined["code"].to_numpy(), key_C[order]
+    return joined["code"].to_numpy(), key_C[order], are_tests(code["campaign_id"], config.clean)
 
 
 def _zones(users: pl.DataFrame, time_N: NDArray[np.int64], config: Config) -> Zones:

@@ -20,7 +20,7 @@ from sto_engine.tables import CAMPAIGN_TYPES, DEVICE_TYPES, EVENT_TYPES, hash_id
 
 _VOCABULARY = {"event_type": EVENT_TYPES, "device_type": DEVICE_TYPES, "campaign_type": CAMPAIGN_TYPES}
 _TEXTS = (
-    *("channel", "bounce_type", "recipient_domain"),
+    *("channel", "bounce_type", "recipient_domain", "user_agent"),
     *("timezone", "signup_source", "country", "address_status", "provider"),
 )
 DICTIONARY = (*_VOCABULARY, *_TEXTS)  # columns of few distinct values: written so, and read so
