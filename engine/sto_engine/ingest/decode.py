@@ -42,14 +42,25 @@ def _read_file(path: Path, rows: int, columns: list[str]) -> pa.Table:
         missing = sorted(set(columns) - set(file.schema_arrow.names))
         if missing:
             raise BadData(f"store file {path} must have the columns {missing}; restore it or ingest anew")
-        table = file.read(columns, use_threads=False)  # buckets run in threads already
+        told = [name for name in columns if not _is_null(file.metadata, file.schema_arrow.names.index(name))]
+        table = file.read(told, use_threads=False)  # buckets run in threads already
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowInvalid, pa.ArrowKeyError, KeyError) as error:
         raise BadData(f"store file {path} is gone or damaged ({error}); restore it or ingest anew") from error
     if table.num_rows != rows:
         raise BadData(f"store file {path} must hold {rows} rows; found {table.num_rows}; restore it or ingest anew")
+    for name in columns:
+        if name not in told:
+            table = table.append_column(name, pa.nulls(table.num_rows, file.schema_arrow.field(name).type))
     return table
+
+
+def _is_null(metadata: pq.FileMetaData, column: int) -> bool:
+    """Whether the footer says that a column, of flat ones, holds nothing but nulls: its pages need no reading."""
+    parts = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    found = [(part.num_rows, part.column(column).statistics) for part in parts]
+    return bool(found) and all(told is not None and told.null_count == rows > 0 for rows, told in found)
 
 
 def _frame(table: pa.Table, schema: pa.Schema, path: Path) -> pl.DataFrame:
