@@ -6,6 +6,7 @@ risk and every act as an open, and the attention model becomes a shrunken histog
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from sto_kernels.journal import Cleaned, Counts
 from sto_kernels.lanes import Floats
 
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
+MOST_ACTS = 500.0
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,11 @@ def _acts_by_cell(cleaned: Cleaned, users: int, end_ms: int) -> NDArray[np.float
     weekend_A = (hour_A // 24 + 3) % 7 >= 5  # the epoch was a Thursday
     cell_A = cleaned.user_A[past_A].astype(np.int64) * 48 + hour_A % 24 + 24 * weekend_A
     return np.bincount(cell_A, minlength=users * 48).reshape(users, 48).astype(np.float32)
+
+
+def voice(acts_U: NDArray[Any]) -> Floats:
+    """What each user counts for where the acts of many are summed: all of his acts, but MOST_ACTS at most, [U].
+
+    Whoever acts more than any person does is a flood and counts for nothing; this bounds what is less conspicuous.
+    """
+    return np.asarray(np.minimum(1.0, MOST_ACTS / np.maximum(acts_U, 1.0)), np.float64)

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from sto_engine.history.rates import campaign_rates
 from sto_engine.history.sample import Campaigns, Sample
-from sto_engine.models.counts import Weights, bucket_counts
+from sto_engine.models.counts import Weights, bucket_counts, voice
 from sto_engine.models.fit_effect import fit_act_shapes, fit_effect, fit_slot_rates
 from sto_engine.models.fit_shapes import fit_shapes
 from sto_engine.models.fit_types import fit_types
@@ -25,7 +25,9 @@ def fit_priors(
     weights = Weights(*rates_C, types.decay_T24, types.follow_T)
     has_sends = bool(len(campaigns.key_C))
     counts = bucket_counts(sample.cleaned, sample.users, weights, window_ms, has_sends, half_life_days)
-    shapes = fit_shapes(_wide(counts.opens_U48), _wide(counts.exposure_U48), cohort_U, cohorts)
+    opens_U48, acts_U24 = _wide(counts.opens_U48), _wide(counts.acts_U24)
+    voice_U1 = voice(opens_U48.sum(axis=1))[:, None]
+    shapes = fit_shapes(opens_U48 * voice_U1, counts.exposure_U48 * voice_U1, cohort_U, cohorts)
     effect = fit_effect(counts.opens24_U24, counts.sends24_U24, cohort_U, cohorts)
     slot_rate_C24 = fit_slot_rates(_wide(counts.opens2_U24), _wide(counts.sends2_U24), cohort_U, cohorts)
     return Priors(
@@ -46,7 +48,7 @@ def fit_priors(
         effect_precision_55=effect.precision_55,
         effect_p0=effect.p0,
         slot_rate_C24=slot_rate_C24,
-        act_shape_C24=fit_act_shapes(_wide(counts.acts_U24), cohort_U, cohorts),
+        act_shape_C24=fit_act_shapes(acts_U24 * voice(acts_U24.sum(axis=1))[:, None], cohort_U, cohorts),
         open_rate2=_ratio(counts.opens2_U24, counts.sends2_U24),
         open_rate=float(counts.opened_U.sum() / max(counts.sent_U.sum(), 1.0)),
     )

@@ -19,6 +19,7 @@ from sto_engine.config import Model
 from sto_engine.history.bucket import Bucket
 from sto_engine.history.profile import Profile, build_profile
 from sto_engine.models.attention import history_priors, history_sums
+from sto_engine.models.counts import voice
 from sto_engine.models.features import know
 from sto_engine.models.policy import Tensors, Utilities
 from sto_engine.models.priors import Priors, from_tensors
@@ -68,7 +69,8 @@ class Histogram:
 def act_sums(profile: Profile, may_U: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
     """Acts by slot of the users who may teach, of everyone and of each cohort, float64 [S] each."""
     cohorts, index_U = _cohorts(profile)
-    acts_US = np.where(may_U[:, None], profile.acts_US, np.float32(0))
+    weight_U = np.where(may_U, voice(profile.acts_US.sum(axis=1)), 0.0).astype(np.float32)
+    acts_US = weight_U[:, None] * profile.acts_US
     totals = {EVERYONE: acts_US.sum(axis=0, dtype=np.float64)}
     for number, cohort in enumerate(cohorts):
         totals[COHORT + cohort] = acts_US[index_U == number].sum(axis=0, dtype=np.float64)
