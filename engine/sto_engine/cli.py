@@ -23,7 +23,7 @@ from sto_engine.errors import CannotCreate, OutputFailed, StoError, UsageError
 from sto_engine.evaluate_cli import evaluate
 from sto_engine.explain_cli import explain
 from sto_engine.options import PATH, day, duration_days, timestamp_ms
-from sto_engine.privacy_cli import erase, export_user
+from sto_engine.privacy_cli import erase, export_user, pseudonyms
 
 _DISK = {errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -48,6 +48,7 @@ cli.add_command(evaluate)
 cli.add_command(explain)
 cli.add_command(erase)
 cli.add_command(export_user)
+cli.add_command(pseudonyms)
 
 
 @cli.command()

@@ -1,4 +1,4 @@
-"""`sto-engine erase` and `sto-engine export-user`: what a person may ask of the one who stores his data."""
+"""`sto-engine erase`, `export-user` and `pseudonyms`: what a person may ask for, and who is behind a pseudonym."""
 
 from pathlib import Path
 
@@ -63,3 +63,22 @@ def export_user(setup: Setup, store: Path, user_id: str, out: Path | None) -> No
     write_atomic(out, document.encode())
     counts = {name: len(found[name]) for name in ("events", "recipients", "quarantine")}
     setup.show({"out": str(out), "found": found["found"], **counts})
+
+
+@click.command()
+@click.argument("ids", type=PATH)
+@click.option("--out", type=PATH, required=True, metavar="FILE", help="Table to write, .parquet or .csv.")
+@common
+def pseudonyms(setup: Setup, ids: Path, out: Path) -> None:
+    """Write the pseudonym beside each id of IDS (a table with user_id), to join assignments back to people by.
+
+    The key is the one of the store: ingest.pseudonym_key_file. Whoever holds the table knows who is who: guard it.
+
+    \b
+    Example:  sto-engine pseudonyms recipients.parquet --out who.parquet --config nightly.toml
+    """
+    from sto_engine.ingest.join_back import write_pseudonyms
+
+    if not out.parent.is_dir():
+        raise CannotCreate(f"--out {out} cannot be created: {out.parent} is not a folder; make it first")
+    setup.show(write_pseudonyms(ids, out, setup.config))

@@ -39,6 +39,7 @@ OPTIONS = {
     "evaluate": [],
     "erase": ["--store", "--user-id", "--from", "--block", "--dry-run", *COMMON],
     "export-user": ["--store", "--user-id", "--out", *COMMON],
+    "pseudonyms": ["--out", *COMMON],
     "explain": ["--user-id", "--store", "--bundle", "--date", "--json", *COMMON],
 }
 SCORE = ["score", "--store", "s", "--out", "o"]

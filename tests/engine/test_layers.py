@@ -44,6 +44,7 @@ HOMES = {
         "sto_engine.options",
     },
     "rich": {"sto_engine.console"},
+    "maxminddb": {"sto_engine.ingest.geo"},
     "pydantic": {"sto_engine.config"},
     "triton": {"sto_kernels.bitslice_gpu_kernels"},
     "sto_bench": {"sto_engine.bench_cli", "sto_decisions.records"},

@@ -110,6 +110,11 @@ def check_pseudonyms(manifest: Mapping[str, Any], root: Path, config: Config) ->
     path = config.ingest.pseudonym_key_file
     if path is not None and path.resolve().is_relative_to(root.resolve()):
         raise ConfigError(f"ingest.pseudonym_key_file must lie outside of the store; found {path}; move it")
+    if config.ingest.id_type not in (None, own.id_type):
+        raise ConfigError(
+            f"ingest.id_type must be {own.id_type} or absent, as ingest.pseudonym_bits = {own.bits}; "
+            f"found {config.ingest.id_type}"
+        )
     if kept is None and "id_type" in manifest:
         raise BadData(f"store {root} holds plain ids; found ingest.pseudonym_key_file = {path}; ingest anew elsewhere")
     if kept is not None and kept["bits"] != own.bits:
