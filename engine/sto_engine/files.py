@@ -7,8 +7,9 @@ import os
 import socket
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,14 +31,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise CannotCreate(f"{path} cannot be created: {error.strerror}; check the output folder") from error
     try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    except OSError as error:
-        raise OutputFailed(
-            f"{path} cannot be written: {error.strerror or error}; free space or check the disk"
-        ) from error
+        with writing(path):
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -63,18 +61,72 @@ def write_parquet(
     Those in `split` are stored byte by byte (BYTE_STREAM_SPLIT): times of one period take half the time to read back.
     """
     with atomic_path(path) as temporary:
-        pq.write_table(
-            table,
-            temporary,
-            row_group_size=row_group,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=[name for name in dictionary if name in table.column_names],
-            column_encoding=dict.fromkeys(split, "BYTE_STREAM_SPLIT") or None,
-            write_page_checksum=True,
-            store_schema=arrow_types,
-        )
+        settings = _settings(table.schema, dictionary, arrow_types, split)
+        pq.write_table(table, temporary, row_group_size=row_group, **settings)
     return sha256_file(path)
+
+
+def _settings(schema: pa.Schema, dictionary: Sequence[str], arrow_types: bool, split: Sequence[str]) -> dict[str, Any]:
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": [name for name in dictionary if name in schema.names],
+        "column_encoding": dict.fromkeys((name for name in split if name in schema.names), "BYTE_STREAM_SPLIT") or None,
+        "write_page_checksum": True,
+        "store_schema": arrow_types,
+    }
+
+
+class ParquetSink:
+    """A Parquet file as `write_parquet` writes it, row group by row group; it takes its name in `finish`.
+
+    Raises as `atomic_path` does. One thread at a time; who does not come to `finish` calls `abandon`.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, dictionary: Sequence[str], split: Sequence[str] = ()) -> None:
+        self.path, self.rows = path, 0
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            self._writer = pq.ParquetWriter(self._temporary, schema, **_settings(schema, dictionary, False, split))
+        except OSError as error:
+            raise CannotCreate(f"{path} cannot be created: {error.strerror}; check the output folder") from error
+
+    def write(self, table: pa.Table, row_group: int) -> None:
+        """Append the rows of `table` in row groups of `row_group` rows."""
+        with writing(self.path):
+            self._writer.write_table(table, row_group_size=row_group)
+        self.rows += table.num_rows
+
+    def finish(self) -> str:
+        """Close, sync, rename; returns the sha256. The caller syncs the folder, once for all of its files.
+
+        OutputFailed (74) also where the file does not hold the rows that were written.
+        """
+        with writing(self.path):
+            self._writer.close()
+            found = pq.read_metadata(self._temporary).num_rows
+            if found != self.rows:
+                raise OutputFailed(f"{self.path} must hold {self.rows} rows; found {found}; check disk and memory")
+            sync(self._temporary)
+            os.replace(self._temporary, self.path)
+        return sha256_file(self.path)
+
+    def abandon(self) -> None:
+        """Leave nothing behind; no error, whatever the state."""
+        with suppress(OSError, pa.ArrowException):
+            self._writer.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """An error of the disk while `path` is written, as OutputFailed (74)."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputFailed(
+            f"{path} cannot be written: {error.strerror or error}; free space or check the disk"
+        ) from error
 
 
 def sha256_file(path: Path) -> str:
@@ -112,7 +164,8 @@ def folder_lock(folder: Path, kind: str) -> Iterator[None]:
         os.close(handle)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """What was written to a file, or the names in a folder, reach the disk before this returns."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

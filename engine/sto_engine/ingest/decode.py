@@ -17,13 +17,19 @@ from numpy.typing import NDArray
 
 from sto_engine.errors import BadData
 from sto_engine.tables import CAMPAIGN_TYPES, DEVICE_TYPES, EVENT_TYPES, hash_ids
+from sto_kernels.compiled import obstacle
+from sto_kernels.hashing import U64
 
-_VOCABULARY = {"event_type": EVENT_TYPES, "device_type": DEVICE_TYPES, "campaign_type": CAMPAIGN_TYPES}
+VOCABULARY: dict[str, tuple[str, ...]] = {
+    "event_type": EVENT_TYPES,
+    "device_type": DEVICE_TYPES,
+    "campaign_type": CAMPAIGN_TYPES,
+}
 _TEXTS = (
     *("channel", "bounce_type", "recipient_domain", "user_agent"),
     *("timezone", "signup_source", "country", "address_status", "provider"),
 )
-DICTIONARY = (*_VOCABULARY, *_TEXTS)  # columns of few distinct values: written so, and read so
+DICTIONARY = (*VOCABULARY, *_TEXTS)  # columns of few distinct values: written so, and read so
 
 
 def read_files(files: Sequence[tuple[Path, int]], schema: pa.Schema) -> pl.DataFrame:
@@ -67,7 +73,7 @@ def _frame(table: pa.Table, schema: pa.Schema, path: Path) -> pl.DataFrame:
     plain = [field for field in schema if field.name not in DICTIONARY]
     frame = pl.from_arrow(table.select([field.name for field in plain]).cast(pa.schema(plain)))
     assert isinstance(frame, pl.DataFrame)
-    enums = [_enum(table[name], name, path) for name in schema.names if name in _VOCABULARY]
+    enums = [_enum(table[name], name, path) for name in schema.names if name in VOCABULARY]
     texts = [_text(table[name], name) for name in schema.names if name in _TEXTS]
     return frame.with_columns(*enums, *texts).select(schema.names)
 
@@ -85,7 +91,7 @@ def _text(values: pa.ChunkedArray, name: str) -> pl.Series:
 
 def _enum(values: pa.ChunkedArray, name: str, path: Path) -> pl.Series:
     """A column of a closed vocabulary as Enum: each chunk's dictionary is looked up once, its rows by index."""
-    known = _VOCABULARY[name]
+    known = VOCABULARY[name]
     code_of = {word: code for code, word in enumerate(known)}
     chunks = []
     for chunk in values.chunks:
@@ -100,15 +106,24 @@ def _enum(values: pa.ChunkedArray, name: str, path: Path) -> pl.Series:
 
 
 def hash_column(ids: pl.Series) -> pl.Series:
-    """h of ids in any order, named "h"; text is hashed once a distinct value."""
-    if ids.dtype != pl.String:
-        return pl.Series("h", hash_ids(ids), dtype=pl.UInt64)
-    names = ids.unique()
-    return ids.replace_strict(names, pl.Series(hash_ids(names)), return_dtype=pl.UInt64).alias("h")
+    """h of ids in any order, named "h"."""
+    h = _hash_texts(ids) if ids.dtype == pl.String else hash_ids(ids)
+    return pl.Series("h", h, dtype=pl.UInt64)
+
+
+def _hash_texts(ids: pl.Series) -> U64:
+    if obstacle() is not None:
+        return hash_ids(ids)
+    from sto_kernels.hash_text import hash_rows
+
+    column = ids.to_arrow().cast(pa.large_string())
+    _, offsets, data = column.buffers()
+    offsets_N1 = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
+    return hash_rows(offsets_N1, np.frombuffer(data or b"", np.uint8))
 
 
 def hash_runs(ids: pl.Series) -> pl.Series:
     """h of ids of which equal ones stand together, named "h": one hash a run."""
     runs = ids.rle().struct.unnest()
     lengths: NDArray[Any] = runs["len"].to_numpy()
-    return pl.Series("h", np.repeat(hash_ids(runs["value"]), lengths), dtype=pl.UInt64)
+    return pl.Series("h", np.repeat(hash_column(runs["value"]).to_numpy(), lengths), dtype=pl.UInt64)

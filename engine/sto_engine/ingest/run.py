@@ -4,36 +4,45 @@ Every file is opened and its columns are checked before the first row is read; t
 reader sees the store before or after an ingest and nothing between.
 """
 
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from sto_engine.config import Config
-from sto_engine.errors import BadData, ConfigError, UsageError
-from sto_engine.files import canonical_json, folder_lock, sha256_file, write_atomic
+from sto_engine.errors import BadData, UsageError
+from sto_engine.files import canonical_json, folder_lock, write_atomic
+from sto_engine.ingest.flow import Workers, gather
+from sto_engine.ingest.inputs import HashedInput, Input
+from sto_engine.ingest.quarantine import Quarantine
 from sto_engine.ingest.readers import enumerate_files
-from sto_engine.ingest.source import Source, Types, open_source, prepare
+from sto_engine.ingest.source import Source, Types
+from sto_engine.ingest.spill import bucket_writer
 from sto_engine.ingest.store import STORE_VERSION, Store, next_generation, remove_leftovers
-from sto_engine.ingest.write import BucketWriter, Quarantine, new_folder
+from sto_engine.ingest.stream import Counts, Mebibytes, Stream
+from sto_engine.ingest.write import blocks_of, check_rows, new_folder
 from sto_engine.progress import Progress
 from sto_kernels.hashing import HASH_NAME, HASH_VERSION
 
 USERS_PER_BUCKET, DEFAULT_BUCKETS, MAX_BUCKETS = 80_000, 16, 8192
+BLOCK_ROWS, BLOCK_BYTES = 262_144, 32 << 20
 
 
 @dataclass
 class IngestReport:
-    """What one ingest did; counts are rows unless the name says files."""
+    """What one ingest did; counts are rows unless the name says files.
+
+    rows = events + blocked + all of quarantined, which is checked before the commit.
+    """
 
     files: int = 0
     skipped_files: list[str] = field(default_factory=list)
     empty_files: list[str] = field(default_factory=list)
     rows: int = 0
     events: int = 0
+    blocked: int = 0
     quarantined: dict[str, int] = field(default_factory=dict)
     nulled: dict[str, int] = field(default_factory=dict)
     recipients: int = 0
@@ -46,23 +55,28 @@ class IngestReport:
 
 
 def ingest(
-    paths: Sequence[str], store: Path, recipients: Path | None, config: Config, progress: Progress
+    paths: Sequence[str],
+    store: Path,
+    recipients: Path | None,
+    config: Config,
+    progress: Progress,
+    threads: int | None = None,
 ) -> IngestReport:
     """Append the events of `paths` (files, folders, globs) to `store` and replace its recipients snapshot.
 
-    Raises InputMissing (66) for what cannot be read, BadData (65) for files that break the contract or too many bad
-    rows, TryLater (75) while another ingest holds the store. Nothing is committed unless everything is.
+    The same files make the same bytes on any number of threads (default: every core). Raises InputMissing (66) for what
+    cannot be read, BadData (65) for files that break the contract or too many bad rows, TryLater (75) while another
+    command holds the store or for a file that changes while it is read, OutputFailed (74) for a full disk. Nothing is
+    committed unless everything is.
     """
     if not paths and recipients is None:
         raise UsageError("nothing to ingest: name event files, folders or globs, or --recipients FILE")
-    if config.store.retention_days is not None:
-        raise ConfigError("store.retention_days is not available in this version; remove it from the configuration")
-    events = [open_source(path, "events", config) for path in enumerate_files(paths)] if paths else []
+    events = [Input.open(path, "events", config) for path in enumerate_files(paths)] if paths else []
     files = enumerate_files([str(recipients)]) if recipients is not None else []
-    people = [open_source(path, "recipients", config) for path in files]
+    people = [Input.open(path, "recipients", config) for path in files]
     new_folder(store)
-    with folder_lock(store, "store"):
-        return _Ingest(store, config, progress, _existing(store)).run(events, people)
+    with folder_lock(store, "store"), Workers(threads or os.cpu_count() or 1) as workers:
+        return _Ingest(store, config, progress, _existing(store), workers).run(events, people)
 
 
 def _existing(store: Path) -> Store | None:
@@ -72,20 +86,17 @@ def _existing(store: Path) -> Store | None:
 class _Ingest:
     """One ingest under the store's lock."""
 
-    def __init__(self, root: Path, config: Config, progress: Progress, old: Store | None) -> None:
-        self.root, self.config, self.progress = root, config, progress
+    def __init__(self, root: Path, config: Config, progress: Progress, old: Store | None, workers: Workers) -> None:
+        self.root, self.config, self.progress, self.workers = root, config, progress, workers
         self.manifest: dict[str, Any] = dict(old.manifest) if old else {"generations": [], "recipients": None}
-        self.names = config.ingest.columns
         self.report = IngestReport()
         remove_leftovers(self.root)
 
-    def run(self, events: list[Source], people: list[Source]) -> IngestReport:
-        hashes = {source.path: sha256_file(source.path) for source in events}
-        fresh = self._fresh(events, hashes)
-        types = self._fix_types((fresh or events) + people, people)
+    def run(self, events: list[Input], people: list[Input]) -> IngestReport:
+        types = self._fix_types([file.source for file in events + people], [file.source for file in people])
         try:
             snapshot = self._snapshot(people, types) if people else self.manifest["recipients"]
-            generation = self._generation(fresh, types, hashes) if fresh else None
+            generation = self._generation(events, types) if events else None
         except BaseException:
             remove_leftovers(self.root)
             raise
@@ -102,18 +113,16 @@ class _Ingest:
         self.report.buckets = self.manifest["buckets"]
         return self.report
 
-    def _fresh(self, events: list[Source], hashes: dict[Path, str]) -> list[Source]:
-        """Files whose content is not in the store yet, each content once."""
+    def _fresh(self, events: list[Input]) -> Iterator[HashedInput]:
+        """Files whose content is not in the store yet, each content once, hashed just before they are read."""
         known = {source["sha256"] for g in self.manifest["generations"] for source in g["sources"]}
-        fresh = []
-        for source in events:
-            if hashes[source.path] in known:
-                self.report.skipped_files.append(source.path.name)
-                self.progress.info("file_skipped", file=source.path.name, why="already ingested")
+        for file in self.workers.in_order(Input.hashed, events, lambda _: 0):
+            if file.sha256 in known:
+                self.report.skipped_files.append(file.source.path.name)
+                self.progress.info("file_skipped", file=file.source.path.name, why="already ingested")
             else:
-                known.add(hashes[source.path])
-                fresh.append(source)
-        return fresh
+                known.add(file.sha256)
+                yield file
 
     def _fix_types(self, files: list[Source], people: list[Source]) -> Types:
         """Id types and bucket count: the store's, else the config's, else inferred from the first file and kept."""
@@ -134,67 +143,75 @@ class _Ingest:
         self.manifest.setdefault("campaign_type", "string")
         return Types(self.manifest["id_type"], self.manifest["campaign_type"], self.config.recipients.keep)
 
-    def _generation(self, files: list[Source], types: Types, hashes: dict[Path, str]) -> dict[str, Any]:
-        name = next_generation(self.manifest)
-        writer = BucketWriter(self.root, name, self.manifest["buckets"], types.schema("events"))
-        quarantine = Quarantine(self.root, name, self.config.ingest.quarantine_payload)
-        newest: list[int] = []
-        self.progress.start("ingest", len(files))
-        for source in files:
-            for good in self._good(source, types, quarantine, self.report):
-                writer.add(good)
-                newest += [good["event_ts"].dt.epoch("ms").max()] if len(good) else []  # type: ignore[list-item]
-            self.progress.advance("ingest")
-        writer.flush()
+    def _generation(self, events: list[Input], types: Types) -> dict[str, Any] | None:
+        """The manifest entry of the events, whose files are written; None where the store has all of them already."""
+        name, sources = next_generation(self.manifest), []
+
+        def noted() -> Iterator[HashedInput]:
+            for file in self._fresh(events):
+                sources.append({"name": file.source.path.name, "sha256": file.sha256})
+                yield file
+
+        size = sum(file.state.size for file in events)
+        files, quarantine, counts = self._written(name, types, "events", noted(), size)
+        if not sources:
+            return None
         self.report.quarantined = dict(sorted(quarantine.counts.items()))
-        self._check_share(quarantine.counts.total(), self.report.rows, self.report.quarantined)
-        self.report.files, self.report.events, self.report.generation = len(files), writer.rows, name
+        self._check_share(quarantine.counts.total(), counts.rows, self.report.quarantined)
+        report = self.report
+        report.files, report.events, report.generation = len(sources), counts.stored, name
+        report.rows, report.blocked, report.empty_files = counts.rows, counts.blocked, counts.empty_files
+        report.nulled = dict(Counter(report.nulled) + counts.nulled)
         return {
             "name": name,
-            "rows": writer.rows,
-            "files": writer.files,
-            "sources": [{"name": source.path.name, "sha256": hashes[source.path]} for source in files],
-            "newest_event_ms": max(newest, default=None),
+            "rows": counts.stored,
+            "files": files,
+            "sources": sources,
+            "newest_event_ms": max((file["max_ts"] for file in files), default=None),
         }
 
-    def _snapshot(self, people: list[Source], types: Types) -> dict[str, Any]:
+    def _snapshot(self, people: list[Input], types: Types) -> dict[str, Any]:
         old = self.manifest["recipients"]
         name = f"recipients-{(old['number'] if old else 0) + 1:06d}"
-        writer = BucketWriter(self.root, name, self.manifest["buckets"], types.schema("recipients"))
-        quarantine, report = Quarantine(self.root, name, self.config.ingest.quarantine_payload), IngestReport()
-        for source in people:
-            for good in self._good(source, types, quarantine, report):
-                writer.add(good)
-        writer.flush()
-        if not writer.rows:
-            raise BadData(f"recipients {people[0].path} hold no row with a user_id; found {report.rows} rows")
-        self._check_share(quarantine.counts.total(), report.rows, dict(quarantine.counts))
-        self.report.nulled.update(report.nulled)
-        self.report.recipients = writer.rows
+        size = sum(file.state.size for file in people)
+        hashed = self.workers.in_order(Input.hashed, people, lambda _: 0)
+        files, quarantine, counts = self._written(name, types, "recipients", hashed, size)
+        if not counts.stored:
+            raise BadData(f"recipients {people[0].source.path} hold no row with a user_id; found {counts.rows} rows")
+        self._check_share(quarantine.counts.total(), counts.rows, dict(quarantine.counts))
+        self.report.nulled = dict(counts.nulled)
+        self.report.recipients = counts.stored
         self.report.recipients_quarantined = dict(quarantine.counts)
         return {
             "name": name,
             "number": int(name.rpartition("-")[2]),
-            "files": writer.files,
-            "rows": writer.rows,
+            "files": files,
+            "rows": counts.stored,
             "keep": list(types.keep),
             "quarantined": dict(quarantine.counts),
         }
 
-    def _good(
-        self, source: Source, types: Types, quarantine: Quarantine, report: IngestReport
-    ) -> Iterator[pl.DataFrame]:
-        """Good rows of one file, batch by batch; bad rows go to quarantine."""
-        first = report.rows
-        for batch in source.raw(types):
-            result = prepare(source, batch, report.rows, types)
-            quarantine.add(result.bad, source.path)
-            report.nulled = dict(Counter(report.nulled) + result.nulled)
-            report.rows += result.rows
-            yield result.good
-        if report.rows == first:
-            report.empty_files.append(source.path.name)
-            self.progress.warn("empty_file", file=source.path.name)
+    def _written(
+        self, name: str, types: Types, table: str, inputs: Iterable[HashedInput], size: int
+    ) -> tuple[list[dict[str, Any]], Quarantine, Counts]:
+        """The rows of the files in buckets under `name`; what the manifest says of each bucket file."""
+        told = Mebibytes(self.progress, "ingest MiB" if table == "events" else "recipients MiB", size)
+        quarantine = Quarantine(self.root, name, self.config.ingest.quarantine_payload)
+        stream = Stream(types, self.manifest, quarantine, self.workers, self.progress, told)
+        writer = bucket_writer(self.root, name, self.manifest["buckets"], types.schema(table), self.workers)
+        try:
+            for block in blocks_of(gather(stream.good(inputs), BLOCK_ROWS, BLOCK_BYTES), writer, self.workers):
+                writer.add(block)
+            entries = writer.finish()
+            quarantine.finish()
+        except BaseException:
+            writer.abandon()
+            quarantine.abandon()
+            raise
+        told.end()
+        counts = stream.counts
+        check_rows(entries, counts.rows - counts.blocked - quarantine.counts.total())
+        return entries, quarantine, counts
 
     def _check_share(self, bad: int, rows: int, counts: dict[str, int]) -> None:
         if rows and bad / rows > self.config.ingest.max_bad_share:

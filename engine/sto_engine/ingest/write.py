@@ -1,62 +1,149 @@
-"""Typed rows -> bucket files of one generation, and bad rows -> quarantine; memory is bounded by the flush size."""
+"""Rows -> bucket files of one generation, in bounded memory: one file a bucket, row group by row group.
 
-from collections import Counter
-from dataclasses import dataclass, field
+Blocks (see `blocks`) are held until they fill a row group of every bucket, or HELD_BYTES; then each bucket's rows
+become one row group of its file, the buckets side by side in threads. The bytes follow from the rows and their order.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from sto_engine.errors import CannotCreate
-from sto_engine.files import write_parquet
-from sto_engine.ingest.decode import DICTIONARY
-from sto_engine.tables import QUARANTINE, hash_ids
-from sto_kernels.hashing import bucket_of
+from sto_engine.errors import CannotCreate, OutputFailed
+from sto_engine.files import ParquetSink, sync, write_parquet
+from sto_engine.ingest.blocks import Block, Held, held_schema, to_block, to_columns
+from sto_engine.ingest.decode import DICTIONARY, hash_column
+from sto_engine.ingest.flow import Workers
 
-FLUSH_ROWS = 2_000_000
 ROW_GROUP = 131_072
+MOST_ROWS = 2 * ROW_GROUP  # of a row group of a bucket that has more rows than others
+HELD_BYTES = 256 << 20
 FEW = 8  # a column with this many rows to a distinct value is worth a dictionary
-_DICTIONARY = [*DICTIONARY, "rule", "file"]
+SPLIT = ("event_ts",)
+
+
+class Writer(Protocol):
+    """Who turns the typed rows of one generation into its files."""
+
+    def block(self, frame: pl.DataFrame) -> Block:
+        """The rows of a frame by bucket; pure."""
+
+    def add(self, block: Block) -> None:
+        """Take a block; the rows of a bucket are written in the order in which they came."""
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Write what is held and name all files; returns what the manifest says of each, in the order of buckets."""
+
+    def abandon(self) -> None:
+        """Close what is open, after an error."""
+
+
+class BucketWriter:
+    """Writes rows of the buckets `within` of so many `buckets` as files under `root/name`; see `Writer`."""
+
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        buckets: int,
+        schema: pa.Schema,
+        workers: Workers,
+        within: range | None = None,
+        limit: int = HELD_BYTES,
+    ) -> None:
+        self.root, self.name, self.buckets, self.schema, self.workers = root, name, buckets, schema, workers
+        self.within, self.limit = range(buckets) if within is None else within, limit
+        self._held = Held(schema)
+        self._files: dict[int, BucketFile] = {}
+
+    def block(self, frame: pl.DataFrame) -> Block:
+        return to_block(to_columns(frame, self.schema), self.buckets, self.within)
+
+    def add(self, block: Block) -> None:
+        if block.rows:
+            self._held.add(block)
+        if self._held.rows >= ROW_GROUP * len(self.within) or self._held.nbytes >= self.limit:
+            self._flush()
+
+    def _flush(self) -> None:
+        new_folder(self.root / self.name)
+        held, self._held = self._held, Held(self.schema)
+        self.workers.each(lambda index: self._append(index, held.bucket(index)), held.present())
+
+    def _append(self, index: int, rows: pa.Table) -> None:
+        bucket = self.within[index]
+        if "row" in self.schema.names:
+            rows = _in_reading_order(rows)
+        if bucket not in self._files:
+            self._files[bucket] = BucketFile.create(self.root, self.name, bucket, 0, rows)
+        self._files[bucket].append(rows)
+
+    def finish(self) -> list[dict[str, Any]]:
+        if self._held.rows:
+            self._flush()
+        files = [self._files[bucket] for bucket in sorted(self._files)]
+        entries = self.workers.each(BucketFile.finish, files)
+        if files:
+            sync(self.root / self.name)
+        return entries
+
+    def abandon(self) -> None:
+        for file in self._files.values():
+            file.sink.abandon()
 
 
 @dataclass
-class BucketWriter:
-    """Collects rows with a `user_id` and writes them as bucket files under `root/name`."""
+class BucketFile:
+    """A file of one bucket that is being written, and the times that it spans."""
 
-    root: Path
-    name: str
-    buckets: int
-    schema: pa.Schema
-    files: list[dict[str, Any]] = field(default_factory=list)
-    rows: int = 0
-    _frames: list[pl.DataFrame] = field(default_factory=list)
-    _held: int = 0
-    _flushes: int = 0
+    path: str
+    bucket: int
+    sink: ParquetSink
+    first_ms: int | None = None
+    last_ms: int | None = None
 
-    def add(self, frame: pl.DataFrame) -> None:
-        if len(frame):
-            self._frames.append(frame)
-            self._held += len(frame)
-            self.rows += len(frame)
-        if self._held >= FLUSH_ROWS:
-            self.flush()
+    @classmethod
+    def create(cls, root: Path, name: str, bucket: int, number: int, rows: pa.Table) -> "BucketFile":
+        """`rows`, in the types of `held_schema`, are the first of the file: they decide about its encoding."""
+        path = f"{name}/bucket-{bucket:04d}-{number:04d}.parquet"
+        return cls(path, bucket, ParquetSink(root / path, rows.schema, _dictionary(rows), SPLIT))
 
-    def flush(self) -> None:
-        """Write what is held, one file a bucket, and record each with its rows and sha256."""
-        if not self._frames:
-            return
-        frame = pl.concat(self._frames)
-        self._frames, self._held = [], 0
-        h_N = hash_ids(frame["user_id"])
-        frame = frame.with_columns(h=pl.Series(h_N), bucket=pl.Series(bucket_of(h_N, self.buckets)))
-        # recipients lie in the order of reading, so that a read need not sort them; events wait for `compact`
-        order = ["h", "user_id", "row"] if "row" in self.schema.names else ["bucket"]
-        new_folder(self.root / self.name)
-        for part in frame.sort(order, maintain_order=True).partition_by("bucket", maintain_order=True):
-            bucket = int(part["bucket"][0])
-            self.files.append(write_bucket(self.root, self.name, bucket, self._flushes, part, self.schema))
-        self._flushes += 1
+    def append(self, rows: pa.Table) -> None:
+        """Write the rows as one row group, or as several even ones where they are too many."""
+        if "event_ts" in rows.schema.names:
+            span = pc.min_max(rows["event_ts"].cast(pa.int64())).as_py()
+            self.first_ms = span["min"] if self.first_ms is None else min(self.first_ms, span["min"])
+            self.last_ms = span["max"] if self.last_ms is None else max(self.last_ms, span["max"])
+        self.sink.write(rows, even_groups(rows.num_rows, MOST_ROWS))
+
+    def finish(self) -> dict[str, Any]:
+        """What the manifest says of the file, which has its name now; the folder is for the caller to sync."""
+        entry = {"bucket": self.bucket, "path": self.path, "rows": self.sink.rows, "sha256": self.sink.finish()}
+        if self.first_ms is not None:
+            entry |= {"min_ts": self.first_ms, "max_ts": self.last_ms}
+        return entry
+
+
+def even_groups(rows: int, most: int) -> int:
+    """The size of the fewest row groups of at most `most` rows, all of about one size."""
+    groups = max(1, -(-rows // most))
+    return max(1, -(-rows // groups))
+
+
+def _dictionary(rows: pa.Table) -> list[str]:
+    few = "campaign_id" in rows.schema.names and len(rows["campaign_id"].unique()) * FEW < rows.num_rows
+    return [*DICTIONARY, *(["campaign_id"] if few else [])]
+
+
+def _in_reading_order(rows: pa.Table) -> pa.Table:
+    """Recipients lie in the order of reading, so that a read need not sort them; events wait for `compact`."""
+    keys = pl.DataFrame([hash_column(pl.Series(rows["user_id"])), pl.Series("id", rows["user_id"])])
+    keys = keys.with_columns(row=pl.Series(rows["row"]))
+    return rows.take(keys.select(pl.arg_sort_by("h", "id", "row")).to_series().to_arrow())
 
 
 def write_bucket(
@@ -64,36 +151,27 @@ def write_bucket(
 ) -> dict[str, Any]:
     """Write one bucket file, text as plain strings; returns what the manifest says of it."""
     path = f"{generation}/bucket-{bucket:04d}-{number:04d}.parquet"
-    table = rows.select(schema.names).to_arrow().cast(schema)
-    few = "campaign_id" in schema.names and rows["campaign_id"].n_unique() * FEW < len(rows)
-    dictionary, split = (
-        [*_DICTIONARY, *(["campaign_id"] if few else [])],
-        [n for n in ("event_ts",) if n in schema.names],
-    )
-    sha256 = write_parquet(root / path, table, ROW_GROUP, dictionary, split=split)
-    return {"bucket": bucket, "path": path, "rows": table.num_rows, "sha256": sha256}
+    kinds, columns = held_schema(schema), to_columns(rows, schema)
+    table = pa.table([columns.get(n, pa.nulls(len(rows), kinds.field(n).type)) for n in kinds.names], schema=kinds)
+    group = even_groups(len(rows), ROW_GROUP)
+    sha256 = write_parquet(root / path, table, group, _dictionary(table), split=SPLIT)
+    entry = {"bucket": bucket, "path": path, "rows": table.num_rows, "sha256": sha256}
+    if "event_ts" in schema.names and len(rows):
+        times = rows["event_ts"].dt.epoch("ms")
+        entry |= {"min_ts": times.min(), "max_ts": times.max()}
+    return entry
 
 
-@dataclass
-class Quarantine:
-    """Bad rows of one ingest: counted by rule, written with file, row and column (and the row itself only if asked)."""
+def check_rows(entries: Iterable[dict[str, Any]], expected: int) -> None:
+    """The last look before a commit: OutputFailed (74) unless the files hold the rows counted on the way to them."""
+    found = sum(entry["rows"] for entry in entries)
+    if found != expected:
+        raise OutputFailed(f"the files written must hold {expected} rows; found {found}; check disk and memory")
 
-    root: Path
-    name: str
-    payload: bool
-    counts: Counter[str] = field(default_factory=Counter)
-    _flushes: int = 0
 
-    def add(self, bad: pl.DataFrame, file: Path) -> None:
-        if bad.is_empty():
-            return
-        self.counts.update(bad["rule"].to_list())
-        values = [name for name in bad.columns if name not in ("rule", "column", "row")]
-        payload = pl.struct(values).struct.json_encode() if self.payload else pl.lit(None, pl.String)
-        rows = bad.with_columns(file=pl.lit(file.name), payload=payload)
-        path = new_folder(self.root / "quarantine") / f"{self.name}-{self._flushes:04d}.parquet"
-        write_parquet(path, rows.select(QUARANTINE.names).to_arrow().cast(QUARANTINE), ROW_GROUP, _DICTIONARY)
-        self._flushes += 1
+def blocks_of(frames: Iterable[pl.DataFrame], writer: Writer, workers: Workers) -> Iterator[Block]:
+    """Frames as blocks, made in threads, in order."""
+    return workers.in_order(writer.block, frames, lambda frame: int(frame.estimated_size()))
 
 
 def new_folder(path: Path) -> Path:

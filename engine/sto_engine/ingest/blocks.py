@@ -1,0 +1,145 @@
+"""Typed rows as they are held on their way to the files of their buckets.
+
+    frame -> columns of the file's types, few distinct texts as codes of a dictionary, nothing for a column of nulls
+          -> Block: the rows of each bucket side by side
+    many blocks -> of one bucket, in the order of the blocks, one table
+
+A block is put in order while it is small enough for the caches: a stable counting sort by bucket, one gather a column.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from sto_engine.ingest.decode import DICTIONARY, VOCABULARY, hash_column
+from sto_kernels.hashing import bucket_of
+
+_SMALL = 1024  # dictionaries of so many words are merged, longer ones are built anew from the rows
+
+
+def held_schema(schema: pa.Schema) -> pa.Schema:
+    """The columns of `schema` in the types that they are held and written in."""
+    return pa.schema([(each.name, _held_type(each)) for each in schema])
+
+
+def _held_type(field: pa.Field) -> pa.DataType:
+    if field.name in VOCABULARY:
+        return pa.dictionary(pa.int8(), pa.string())
+    if field.name in DICTIONARY or (field.name == "campaign_id" and pa.types.is_string(field.type)):
+        return pa.dictionary(pa.int32(), pa.string())
+    return field.type
+
+
+def to_columns(frame: pl.DataFrame, schema: pa.Schema) -> dict[str, pa.Array]:
+    """The columns of `schema` that hold a value, in the types of `held_schema`."""
+    found = {}
+    for each in schema:
+        values = frame[each.name]
+        if values.null_count() < len(values):
+            found[each.name] = _column(values, each, _held_type(each))
+    return found
+
+
+def _column(values: pl.Series, each: pa.Field, kind: pa.DataType) -> pa.Array:
+    if each.name in VOCABULARY:
+        words = VOCABULARY[each.name]
+        codes = values.cast(pl.Enum(words)).to_physical().to_arrow().cast(pa.int8())
+        return pa.DictionaryArray.from_arrays(codes, pa.array(words, pa.string()))
+    array = values.to_arrow()
+    if pa.types.is_dictionary(kind) and not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    return array.cast(kind)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows in the order of their buckets: those of the i-th are starts_K[i] to starts_K[i + 1] of every column."""
+
+    columns: dict[str, pa.Array]
+    starts_K: NDArray[np.int64]
+    nbytes: int
+
+    @property
+    def rows(self) -> int:
+        return int(self.starts_K[-1])
+
+
+def to_block(columns: dict[str, pa.Array], buckets: int, within: range) -> Block:
+    """`columns` (user_id among them) by the buckets `within` of so many `buckets`; the order inside a bucket stays."""
+    ids = pl.Series(columns["user_id"])
+    index_N = (bucket_of(hash_column(ids).to_numpy(), buckets) - within.start).astype(np.uint16)
+    starts_K = np.concatenate([[0], np.cumsum(np.bincount(index_N, minlength=len(within)))])
+    if len(within) > 1:  # numpy sorts 16-bit keys stably by counting
+        order_N = pa.array(np.argsort(index_N, kind="stable"))
+        columns = {name: values.take(order_N) for name, values in columns.items()}
+    return Block(columns, starts_K.astype(np.int64), sum(values.nbytes for values in columns.values()))
+
+
+@dataclass
+class Held:
+    """Blocks that wait to be written, of the columns of `schema`."""
+
+    schema: pa.Schema
+    blocks: list[Block] = field(default_factory=list)
+    rows: int = 0
+    nbytes: int = 0
+
+    def add(self, block: Block) -> None:
+        self.blocks.append(block)
+        self.rows += block.rows
+        self.nbytes += block.nbytes
+
+    def present(self) -> list[int]:
+        """Which buckets have a row, by their index."""
+        counts = [np.diff(block.starts_K) for block in self.blocks]
+        return np.flatnonzero(np.sum(counts, axis=0)).tolist() if counts else []
+
+    def bucket(self, index: int) -> pa.Table:
+        """The rows of the index-th bucket in the order of the blocks, in the types of `held_schema`."""
+        parts = [(block, int(block.starts_K[index]), int(block.starts_K[index + 1])) for block in self.blocks]
+        parts = [(block, start, end) for block, start, end in parts if end > start]
+        kinds = held_schema(self.schema)
+        arrays = []
+        for each in kinds:
+            found = [block.columns.get(each.name) for block, _, _ in parts]
+            if any(values is not None for values in found):
+                sizes = [(start, end - start) for _, start, end in parts]
+                arrays.append(_merged(found, sizes, each.type))
+            else:
+                arrays.append(pa.nulls(sum(end - start for _, start, end in parts), each.type))
+        return pa.Table.from_arrays(arrays, schema=kinds)
+
+
+def _merged(found: Sequence[pa.Array | None], sizes: Sequence[tuple[int, int]], kind: pa.DataType) -> pa.Array:
+    chunks = [
+        pa.nulls(size, kind) if values is None else values.slice(start, size)
+        for values, (start, size) in zip(found, sizes, strict=True)
+    ]
+    if not pa.types.is_dictionary(kind):
+        return pa.concat_arrays(chunks)
+    first = chunks[0].dictionary
+    if all(chunk.dictionary.equals(first) for chunk in chunks[1:]):
+        codes = pa.concat_arrays([chunk.indices for chunk in chunks])
+        return _trimmed(pa.DictionaryArray.from_arrays(codes, first))
+    if max(len(chunk.dictionary) for chunk in chunks) <= _SMALL:
+        unified = pa.chunked_array(chunks, kind).unify_dictionaries()
+        return _trimmed(pa.concat_arrays(unified.chunks))
+    plain = pa.concat_arrays([chunk.dictionary.take(chunk.indices) for chunk in chunks])
+    return plain.dictionary_encode().cast(kind)
+
+
+def _trimmed(coded: pa.DictionaryArray) -> pa.DictionaryArray:
+    """The same values with a dictionary of no other words: a file holds what its rows hold."""
+    used = np.zeros(len(coded.dictionary) + 1, bool)
+    used[coded.indices.fill_null(-1).to_numpy()] = True
+    used = used[:-1]
+    if used.all():
+        return coded
+    new = pa.array(np.cumsum(used) - 1, coded.indices.type)
+    words = coded.dictionary.filter(pa.array(used))
+    return pa.DictionaryArray.from_arrays(pc.take(new, coded.indices), words)

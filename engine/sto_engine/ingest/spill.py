@@ -1,0 +1,124 @@
+"""More buckets than files that one wants open: two passes, the first into SPILLS temporary files by the top bits of h.
+
+Each temporary file (an Arrow stream, LZ4, in the folder of the generation) holds a run of buckets; it is then read
+batch by batch and split into their files. The result is that of one pass but for where row groups begin. On the way
+the rows lie on the disk a second time, at about 15 bytes an event.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.ipc as ipc
+
+from sto_engine.errors import OutputFailed
+from sto_engine.files import sync, writing
+from sto_engine.ingest.blocks import Block, Held, to_block, to_columns
+from sto_engine.ingest.flow import Workers
+from sto_engine.ingest.write import HELD_BYTES, ROW_GROUP, BucketWriter, Writer, new_folder
+
+SPILLS = 128
+
+
+def bucket_writer(root: Path, name: str, buckets: int, schema: pa.Schema, workers: Workers) -> Writer:
+    """The writer that fits the number of buckets."""
+    if buckets <= SPILLS:
+        return BucketWriter(root, name, buckets, schema, workers)
+    return SpillWriter(root, name, buckets, schema, workers)
+
+
+class SpillWriter:
+    """A `Writer` of two passes: `add` fills the temporary files, `finish` splits them."""
+
+    def __init__(self, root: Path, name: str, buckets: int, schema: pa.Schema, workers: Workers) -> None:
+        self.root, self.name, self.buckets, self.schema, self.workers = root, name, buckets, schema, workers
+        self._folder = root / name / "spill"
+        self._held = Held(schema)
+        self._streams: dict[int, SpillFile] = {}
+
+    def block(self, frame: pl.DataFrame) -> Block:
+        return to_block(to_columns(frame, self.schema), SPILLS, range(SPILLS))
+
+    def add(self, block: Block) -> None:
+        if block.rows:
+            self._held.add(block)
+        if self._held.rows >= ROW_GROUP * SPILLS or self._held.nbytes >= HELD_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        new_folder(self._folder)
+        held, self._held = self._held, Held(self.schema)
+        self.workers.each(lambda index: self._append(index, held.bucket(index)), held.present())
+
+    def _append(self, index: int, rows: pa.Table) -> None:
+        if index not in self._streams:
+            self._streams[index] = SpillFile(self._folder / f"{index:03d}.arrows", rows.schema)
+        self._streams[index].write(rows)
+
+    def finish(self) -> list[dict[str, Any]]:
+        if self._held.rows:
+            self._flush()
+        for stream in self._streams.values():
+            stream.close()
+        parts = self.workers.each(self._split, sorted(self._streams))
+        if parts:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            sync(self.root / self.name)
+        return [entry for part in parts for entry in part]
+
+    def _split(self, index: int) -> list[dict[str, Any]]:
+        """The files of the buckets of one temporary file, which is removed."""
+        share = self.buckets // SPILLS
+        within = range(index * share, (index + 1) * share)
+        limit = HELD_BYTES // self.workers.threads
+        writer = BucketWriter(self.root, self.name, self.buckets, self.schema, Workers(1), within, limit)
+        try:
+            for columns in self._streams[index].read():
+                writer.add(to_block(columns, self.buckets, within))
+            entries = writer.finish()
+        except BaseException:
+            writer.abandon()
+            raise
+        self._streams[index].path.unlink()
+        return entries
+
+    def abandon(self) -> None:
+        for stream in self._streams.values():
+            stream.close()
+
+
+class SpillFile:
+    """A temporary Arrow stream: written once, read once."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path, self.rows = path, 0
+        with writing(path):
+            self._sink = pa.OSFile(str(path), "wb")
+            self._writer = ipc.new_stream(self._sink, schema, options=ipc.IpcWriteOptions(compression="lz4"))
+
+    def write(self, rows: pa.Table) -> None:
+        with writing(self.path):
+            self._writer.write_table(rows)
+        self.rows += rows.num_rows
+
+    def close(self) -> None:
+        with writing(self.path):
+            self._writer.close()
+            self._sink.close()
+
+    def read(self) -> Iterator[dict[str, pa.Array]]:
+        """Columns that hold a value, batch by batch; OutputFailed (74) where rows are missing."""
+        found = 0
+        with writing(self.path), ipc.open_stream(pa.OSFile(str(self.path))) as reader:
+            for batch in reader:
+                found += batch.num_rows
+                yield {
+                    name: values
+                    for name, values in zip(batch.schema.names, batch.columns, strict=True)
+                    if values.null_count < batch.num_rows
+                }
+        if found != self.rows:
+            raise OutputFailed(f"{self.path} must hold {self.rows} rows; found {found}; check disk and memory")
