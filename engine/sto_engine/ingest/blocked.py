@@ -26,17 +26,17 @@ def block_ids(manifest: Mapping[str, Any], ids: pl.Series) -> dict[str, Any]:
 
 
 def drop_blocked(manifest: Mapping[str, Any], rows: pl.DataFrame) -> pl.DataFrame:
-    """`rows` (user_id without nulls) but for those of blocked people."""
+    """`rows` but for those of blocked people; rows without a user_id stay."""
     blocked = manifest.get("blocked")
     if not blocked or rows.is_empty():
         return rows
     prefixes = np.unique(np.array([int(entry[:4], 16) for entry in blocked["entries"]], np.uint64))
-    ids = rows["user_id"].unique()
+    ids = rows["user_id"].drop_nulls().unique()
     suspects = ids.filter(pl.Series(np.isin(hash_ids(ids) >> _SHIFT, prefixes)))
     if suspects.is_empty():
         return rows
     guilty = pl.Series(_entries(suspects, blocked["key"])).is_in(blocked["entries"])
-    return rows.filter(~pl.col("user_id").is_in(suspects.filter(guilty).implode()))
+    return rows.filter(~pl.col("user_id").is_in(suspects.filter(guilty).implode()).fill_null(False))
 
 
 def _entries(ids: pl.Series, key: str) -> list[str]:
