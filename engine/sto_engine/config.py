@@ -17,6 +17,7 @@ Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 ClockEnd = Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
 QuietHours = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
 Share = Annotated[float, Field(ge=0, le=1)]
+EventType = Literal["send", "delivered", "open", "click", "bounce", "unsubscribe", "complaint", "conversion"]
 POLICIES = ("histogram", "attention", "boosted", "bandit", "day_of_week", "hour_of_week")
 _Machines = Literal["flags", "agents", "prefetch", "scanner", "fast_clicks", "flood"]
 CleanRule = Literal["duplicates", _Machines, "invalid", "dead", "bounces", "shifts", "tests"]
@@ -38,6 +39,9 @@ class Ingest(Section):
     naive_timestamps: Literal["reject", "utc"] = "reject"
     id_type: Literal["uint64", "int64", "string"] | None = None
     columns: dict[str, str] = {}
+    event_types: dict[str, EventType] = {}
+    default_campaign: Annotated[str, Field(min_length=1)] | None = None
+    fold_ids: bool = False
     quarantine_payload: bool = False
     pseudonym_key_file: Path | None = None
     pseudonym_bits: Literal[64, 128] = 64
@@ -97,6 +101,7 @@ class Clean(Section):
     prefetch_share: Share = 0.35
     invalid_sends: Annotated[int, Field(ge=1)] = 12
     flood_acts: Annotated[int, Field(ge=1)] = 50
+    flood_days: Annotated[int, Field(ge=1)] = 2
     flood_share: Share = 0.5
     shift_share: Share = 0.3
     image_proxies: Literal["person", "machine"] = "person"

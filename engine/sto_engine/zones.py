@@ -31,6 +31,12 @@ def _names() -> frozenset[str]:
     return frozenset(resources.files("tzdata").joinpath("zones").read_text().split())
 
 
+@functools.cache
+def known_zones() -> dict[str, str]:
+    """Every zone by its name without case."""
+    return {name.casefold(): name for name in _names()}
+
+
 def is_zone(name: str) -> bool:
     """Whether `name` is a zone of the `tzdata` package (exact spelling)."""
     return name in _names()

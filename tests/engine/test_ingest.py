@@ -112,7 +112,7 @@ def test_bad_rows_go_to_quarantine_with_rule_and_row(tmp_path: Path) -> None:
     frame = frame.with_columns(
         user_id=pl.when(spoil != 3).then("user_id"),
         campaign_id=pl.when(spoil != 5).then("campaign_id"),
-        event_type=pl.when(spoil == 7).then(pl.lit("Opened")).otherwise("event_type"),
+        event_type=pl.when(spoil == 7).then(pl.lit("Vanished")).otherwise("event_type"),
         event_ts=pl.when(spoil == 9).then(pl.lit(datetime(1970, 1, 1, tzinfo=UTC))).otherwise("event_ts"),
         tz_offset=pl.when(spoil == 11).then(pl.lit(900, pl.Int16)).otherwise("tz_offset"),
         device_type=pl.when(spoil == 13).then(pl.lit("fridge")),
@@ -154,7 +154,7 @@ def broken(folder: Path, kind: str) -> Path:
     frames = {
         "missing": events().drop("event_ts"),
         "float id": events().with_columns(pl.col("user_id").cast(pl.Float64)),
-        "number time": events().with_columns(pl.col("event_ts").to_physical()),
+        "number time": events().with_columns(pl.col("event_ts").to_physical() + 0.5),
         "text offset": events().with_columns(tz_offset=pl.lit(True)),
     }
     if kind in frames:
@@ -169,7 +169,7 @@ def broken(folder: Path, kind: str) -> Path:
         ("missing", "lacks the column event_ts"),
         ("float id", "must be an integer or text; found double"),
         ("number time", "event_ts must be a timestamp"),
-        ("text offset", "tz_offset must be a number; found Boolean"),
+        ("text offset", "tz_offset must be a number; found bool"),
         ("0 bytes", "has 0 bytes"),
         ("truncated", "not a whole parquet file"),
         ("no parquet", "not a whole parquet file"),
@@ -290,7 +290,7 @@ def test_recipients_need_only_an_id_and_replace_the_last_snapshot(tmp_path: Path
     assert rows["churn_risk"].to_list() == [0.1, 0.9, None]
     assert rows["b2b"].to_list() == [True, False, None]
     assert rows["segment"].to_list() == ["a", "b", "c"]
-    assert report.nulled == {"timezone": 1}
+    assert report.nulled == {"churn_risk": 1, "timezone": 1}
     assert len(list((tmp_path / "s").glob("recipients-*"))) == 1
 
 

@@ -30,7 +30,7 @@ class Audience:
 
 
 def read_audience(path: Path, store: Store, config: Config) -> Audience:
-    """Read `user_id` of a Parquet or CSV file, typed as the store's ids.
+    """Read `user_id` of a file in any format that `ingest` reads, typed as the store's ids.
 
     Raises InputMissing (66) for a file that cannot be read, BadData (65) for one without usable ids, and what
     `check_pseudonyms` raises for a key that does not fit.

@@ -1,117 +1,198 @@
 """Columns as files have them -> columns as the store keeps them, by casts that lose nothing.
 
-A value that cannot be is null afterwards; the row rules then decide whether the row goes to quarantine. A *type* that
-cannot be (ids as floats, times as numbers) is an error of the file.
+A value that cannot be is null afterwards and marked as lost; the row rules then decide whether the row goes to
+quarantine. A *type* that cannot be (ids as floats, text as a number of bounces) is an error of the file.
 """
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sto_engine.errors import BadData
 from sto_engine.ingest.pseudonyms import Pseudonyms
+from sto_engine.ingest.text import Typed, is_text, text_of
+from sto_engine.ingest.words import address_status, truth
 from sto_engine.tables import id_polars
 
-_RISK = {"low": 0.1, "medium": 0.5, "high": 0.9}
-_TRUE, _FALSE = ("true", "1", "yes", "t", "y"), ("false", "0", "no", "f", "n")
+_RISK = {"low": "0.1", "medium": "0.5", "high": "0.9"}
+_FLOAT_ID = r"^\d+(\.\d+)?([eE]\+?\d+)?$"
+_CLOCK = r"^([+-]?)(\d{1,2}):(\d{2})$"
+_CONSENT = ("consent", "consent_profiling")
+_WHOLE = 2**53
 
 
-def typed_ids(ids: pl.Series, id_type: str, where: str) -> pl.Series:
-    """Ids in the store's type; CSV text that is no such integer, and negatives in a uint64 store, become null.
+def raw_ids(column: pa.ChunkedArray, where: str, fold: bool) -> pl.Series:
+    """Ids as integers or clean text, before they take the type of a store; `fold` lower-cases text.
 
-    `where` is "file: column", for messages; text ids are read as numbers from CSV only.
+    `where` is "file: column". Raises BadData (65) for a type that is neither.
+    """
+    kind = column.type
+    if pa.types.is_dictionary(kind) and not is_text(kind):
+        column = column.cast(kind.value_type)
+        kind = column.type
+    if pa.types.is_null(kind):
+        return pl.repeat(None, len(column), dtype=pl.String, eager=True)
+    if pa.types.is_decimal(kind):
+        column = _whole_decimals(column, where)
+        kind = column.type
+    if is_text(kind):
+        text = text_of(column).values
+        return text.str.to_lowercase() if fold else text
+    if pa.types.is_integer(kind):
+        return pl.Series(column)
+    raise BadData(f"{where} must be an integer or text; found {kind}; export ids as integers or text, never as floats")
+
+
+def _whole_decimals(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.decimal256(76, 0)).cast(pa.string())
+    except pa.ArrowInvalid as error:
+        raise BadData(f"{where} must be whole numbers; found {column.type} with fractions; export integers") from error
+
+
+def typed_ids(ids: pl.Series, id_type: str, where: str, from_text: bool) -> pl.Series:
+    """Raw ids in the store's type. Negatives in a uint64 store become null.
+
+    Text becomes a number only if it is exactly that number written out ("007" is not 7). Where all values of a file are
+    text (`from_text`: CSV, NDJSON), other text is null; in a typed file it is BadData (65).
     """
     wanted = id_polars(id_type)
-    if isinstance(ids.dtype, pl.Categorical | pl.Enum):
-        ids = ids.cast(pl.String)
-    if ids.dtype == pl.Null or ids.dtype == wanted:
-        return ids.cast(wanted) if id_type != "string" else ids.cast(pl.String).replace("", None)
-    if ids.dtype == pl.String and ".csv: " in where:
-        return ids.str.strip_chars().cast(wanted, strict=False)
-    if ids.dtype.is_integer() and id_type != "string":
-        return ids.cast(wanted, strict=False)
-    raise BadData(f"{where} must be {id_type}; found {ids.dtype}; export ids as {id_type} (never as floats)")
+    if ids.dtype == wanted:
+        return ids
+    if ids.dtype == pl.String:
+        typed = ids.cast(wanted, strict=False)
+        foreign = (typed.cast(pl.String) != ids).fill_null(False) | (typed.is_null() & ids.is_not_null())
+        if foreign.any() and not from_text:
+            raise BadData(f"{where} must be {id_type}; found text in {foreign.sum()} rows; export ids as {id_type}")
+        return typed.set(foreign, None) if foreign.any() else typed
+    return ids.cast(wanted, strict=False)
 
 
-def stored_ids(values: pl.Series, id_type: str, where: str, pseudonyms: Pseudonyms | None) -> pl.Series:
+def stored_ids(
+    values: pl.Series, id_type: str, where: str, from_text: bool, pseudonyms: Pseudonyms | None
+) -> pl.Series:
     """Ids of people as the store has them: typed, or replaced by their pseudonyms; what is none becomes null."""
-    return typed_ids(values, id_type, where) if pseudonyms is None else pseudonyms.of(values, where)
+    return typed_ids(values, id_type, where, from_text) if pseudonyms is None else pseudonyms.of(values, where)
 
 
-def infer_id_type(schema: pa.Schema, column: str, first: Callable[[], pl.Series], where: str) -> str:
-    """The id type of a column: from its Arrow type, or from the first rows where all is text (CSV)."""
-    kind = schema.field(column).type
+def infer_id_type(kind: pa.DataType, first: Callable[[], pl.Series], where: str, from_text: bool) -> str:
+    """The id type of a column: from its Arrow type, or from the first raw ids where all is text (CSV, NDJSON)."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_unsigned_integer(kind):
         return "uint64"
     if pa.types.is_integer(kind):
         return "int64"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        text = first().drop_nulls()
-        digits = len(text) > 0 and text.str.strip_chars().cast(pl.UInt64, strict=False).is_not_null().all()
-        return "uint64" if where.endswith(".csv") and digits else "string"
-    raise BadData(f"{where}: {column} must be an integer or text; found {kind}; export ids as integers or text")
+    if pa.types.is_decimal(kind) or (is_text(kind) and from_text):
+        return _written_type(first().drop_nulls(), where)
+    if is_text(kind):
+        return "string"
+    raise BadData(f"{where} must be an integer or text; found {kind}; export ids as integers or text")
 
 
-def typed_time(values: pl.Series, naive: str, where: str) -> pl.Series:
-    """Times as Datetime(ms, UTC); unreadable text becomes null. Naive ones are UTC only where the config says so."""
-    if values.dtype == pl.Null:
-        return values.cast(pl.Datetime("ms", "UTC"))
-    if values.dtype == pl.String:
-        return _text_time(values, naive, where)
-    if not isinstance(values.dtype, pl.Datetime):
-        raise BadData(f"{where} must be a timestamp; found {values.dtype}; export it as a timestamp in UTC")
-    if values.dtype.time_zone is None:
-        _naive(naive, where)
-        return values.dt.replace_time_zone("UTC").dt.cast_time_unit("ms")
-    return values.dt.convert_time_zone("UTC").dt.cast_time_unit("ms")
+def _written_type(text: pl.Series, where: str) -> str:
+    """uint64 where every text is a whole number as it is written, without a leading zero; else string."""
+    if not len(text):
+        return "string"
+    if (text.cast(pl.UInt64, strict=False).cast(pl.String) == text).fill_null(False).all():
+        return "uint64"
+    if text.str.contains(_FLOAT_ID).all() and text.str.contains(r"[.eE]").any():
+        raise BadData(f"{where} was exported as floats (numbers with a point); export ids as integers or text")
+    return "string"
 
 
-def _text_time(text: pl.Series, naive: str, where: str) -> pl.Series:
-    text = text.str.strip_chars().str.replace(r"(?i)\s*(Z|UTC)$", "+00:00").str.replace(" ", "T")
-    text = text.str.replace(r"([+-]\d{2}):?(\d{2})?$", "${1}:${2}").str.replace(r":$", ":00")
-    zoned = text.str.contains(r"T.*[+-]\d{2}:\d{2}$").fill_null(False)
-    if (~zoned & text.is_not_null() & text.str.contains(r"^\d{4}-\d{2}-\d{2}")).any():
-        _naive(naive, where)
-        text = pl.select(pl.when(zoned).then(text).otherwise(text + "+00:00")).to_series()
-    return text.str.to_datetime("%+", time_unit="ms", time_zone="UTC", strict=False)
-
-
-def _naive(naive: str, where: str) -> None:
-    if naive != "utc":
-        raise BadData(
-            f'{where} has no time zone; export it in UTC with its zone, or set ingest.naive_timestamps = "utc"'
-        )
-
-
-def typed_value(values: pl.Series, kind: pa.DataType, where: str) -> pl.Series:
-    """An optional column in the Arrow type of its table; text is read, what cannot be read becomes null."""
-    if isinstance(values.dtype, pl.Categorical | pl.Enum):
-        values = values.cast(pl.String)
+def typed_value(column: pa.ChunkedArray, name: str, kind: pa.DataType, where: str) -> Typed:
+    """An optional column in the type of its table; text is read, and what cannot be read is null and lost."""
     if pa.types.is_string(kind):
-        if values.dtype not in (pl.String, pl.Null) and not values.dtype.is_integer():
-            raise BadData(f"{where} must be text; found {values.dtype}")
-        return values.cast(pl.String)
+        return _text(column, name, where)
     if pa.types.is_boolean(kind):
-        return _typed_bool(values, where)
-    wanted: pl.DataType = pl.Float64() if pa.types.is_floating(kind) else pl.Int32()
-    if values.dtype == pl.String:
-        words = values.str.strip_chars().str.to_lowercase()
-        if where.endswith("churn_risk"):
-            words = words.replace({word: str(risk) for word, risk in _RISK.items()})
-        return words.cast(wanted, strict=False)
-    if values.dtype != pl.Null and not values.dtype.is_numeric():
-        raise BadData(f"{where} must be a number; found {values.dtype}")
-    return values.cast(wanted, strict=False)
+        return _bool(column, name, where)
+    typed = _number(column, name, where)
+    return typed if pa.types.is_floating(kind) else _small(typed)
 
 
-def _typed_bool(values: pl.Series, where: str) -> pl.Series:
-    if values.dtype in (pl.Boolean, pl.Null):
-        return values.cast(pl.Boolean)
-    if values.dtype != pl.String and not values.dtype.is_integer():
-        raise BadData(f"{where} must be true or false; found {values.dtype}")
-    words = values.cast(pl.String).str.strip_chars().str.to_lowercase()
-    known = {**dict.fromkeys(_TRUE, True), **dict.fromkeys(_FALSE, False)}
-    return words.replace_strict(known, default=None, return_dtype=pl.Boolean)
+def _text(column: pa.ChunkedArray, name: str, where: str) -> Typed:
+    if pa.types.is_nested(column.type):
+        raise BadData(f"{where} must be text; found {column.type}")
+    if not (is_text(column.type) or pa.types.is_integer(column.type)):
+        column = column.cast(pa.large_string())
+    typed = text_of(column)
+    return _looked_up(typed, address_status, pl.String()) if name == "address_status" else typed
+
+
+def _looked_up(text: Typed, meaning: Callable[[str], Any], kind: pl.DataType) -> Typed:
+    """Each distinct word by what it means; words without a meaning are lost."""
+    words = text.values.unique().drop_nulls()
+    means = pl.Series([meaning(word) for word in words.to_list()], dtype=kind)
+    values = text.values.replace_strict(words, means, default=None, return_dtype=kind)
+    return _lost(values, text.values.is_not_null(), text)
+
+
+def _lost(values: pl.Series, was: pl.Series, before: Typed | None = None) -> Typed:
+    lost = (was & values.is_null()).to_numpy()
+    if before is not None and before.lost is not None:
+        lost = lost | before.lost
+    return Typed(values, lost if lost.any() else None)
+
+
+def _bool(column: pa.ChunkedArray, name: str, where: str) -> Typed:
+    """Truth in any of its words. Consent that cannot be read is none: nobody is mailed for a word we do not know."""
+    if pa.types.is_boolean(column.type) or pa.types.is_null(column.type):
+        return Typed(pl.Series(column, dtype=pl.Boolean))
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+        column = column.cast(pa.int64(), safe=False) if _is_whole(column) else column
+    if not (is_text(column.type) or pa.types.is_integer(column.type)):
+        raise BadData(f"{where} must be true or false; found {column.type}")
+    typed = _looked_up(text_of(column), truth, pl.Boolean())
+    if name in _CONSENT and typed.lost is not None:
+        return Typed(typed.values.set(pl.Series(typed.lost), False), typed.lost)
+    return typed
+
+
+def _is_whole(column: pa.ChunkedArray) -> bool:
+    return not pc.any(pc.not_equal(column, pc.floor(column))).as_py()
+
+
+def _number(column: pa.ChunkedArray, name: str, where: str) -> Typed:
+    """Numbers as float64 (an offset fits exactly); text is read, "+02:00" as minutes, low/medium/high as risks."""
+    kind = column.type
+    if is_text(kind):
+        text = text_of(column)
+        words = text.values
+        if name == "churn_risk":
+            words = words.str.to_lowercase().replace(_RISK)
+        values = words.cast(pl.Float64, strict=False)
+        if name == "tz_offset" and values.null_count() > words.null_count():
+            values = values.fill_null(_clock_minutes(words))
+        return _lost(values, text.values.is_not_null(), text)
+    if pa.types.is_null(kind):
+        return Typed(pl.repeat(None, len(column), dtype=pl.Float64, eager=True))
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise BadData(f"{where} must be a number; found {kind}")
+    values = pl.Series(column)
+    if pa.types.is_floating(kind):
+        return Typed(values.cast(pl.Float64).fill_nan(None)) if name == "tz_offset" else Typed(values.cast(pl.Float64))
+    return Typed(values if pa.types.is_integer(kind) and name == "tz_offset" else values.cast(pl.Float64))
+
+
+def _clock_minutes(words: pl.Series) -> pl.Series:
+    """Minutes of "+02:00"."""
+    parts = words.str.extract_groups(_CLOCK).struct.unnest()
+    minutes = parts["2"].cast(pl.Float64) * 60 + parts["3"].cast(pl.Float64)
+    return minutes * pl.Series(np.where((parts["1"] == "-").fill_null(False).to_numpy(), -1.0, 1.0))
+
+
+def _small(typed: Typed) -> Typed:
+    """Whole numbers of 16 bits; others are null and lost."""
+    values = typed.values
+    if values.dtype == pl.Int16:
+        return typed
+    small = values.cast(pl.Int16, strict=False)
+    if values.dtype.is_float():
+        small = small.set((small.cast(pl.Float64) != values).fill_null(False), None)
+    return _lost(small, values.is_not_null(), typed)

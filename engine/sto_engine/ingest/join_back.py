@@ -10,7 +10,7 @@ from sto_engine.config import Config
 from sto_engine.errors import BadData, ConfigError, UsageError
 from sto_engine.files import atomic_path, write_parquet
 from sto_engine.ingest.pseudonyms import Pseudonyms, load_pseudonyms
-from sto_engine.ingest.readers import enumerate_files, open_schema, read_batches, require
+from sto_engine.ingest.readers import read_raw_ids
 from sto_engine.tables import id_arrow
 
 _ROW_GROUP = 131_072
@@ -38,16 +38,12 @@ def write_pseudonyms(ids: Path, out: Path, config: Config) -> dict[str, Any]:
 
 def _mapped(ids: Path, own: Pseudonyms, config: Config) -> tuple[pa.Table, int]:
     """The table, and how many rows the file has."""
-    (file,) = enumerate_files([str(ids)])
-    require(file, open_schema(file), config.ingest.columns, ["user_id"])
-    source, where = config.ingest.columns.get("user_id", "user_id"), f"{file}: user_id"
     schema = pa.schema([("user_id", pa.string()), ("pseudonym", id_arrow(own.id_type))])
     parts, rows = [schema.empty_table()], 0
-    for batch in read_batches(file, [source]):
-        raw = pl.Series("user_id", batch[source])
-        frame = pl.DataFrame([raw, own.of(raw, where).alias("pseudonym")]).drop_nulls()
+    for raw in read_raw_ids(ids, config):
+        frame = pl.DataFrame([raw, own.of(raw, f"{ids}: user_id").alias("pseudonym")]).drop_nulls()
         rows += len(raw)
         parts.append(frame.with_columns(pl.col("user_id").cast(pl.String)).to_arrow().cast(schema))
     if not rows:
-        raise BadData(f"{file} has no row; expected ids in the column user_id")
+        raise BadData(f"{ids} has no row; expected ids in the column user_id")
     return pa.concat_tables(parts), rows

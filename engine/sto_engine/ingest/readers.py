@@ -1,40 +1,49 @@
-"""Files in: enumerated by us, every footer checked against one contract before any row is read.
+"""Files in: enumerated by us, each opened on its own before any row is read, then read in bounded batches.
 
 Readers of the libraries skip empty files, let the first file set the schema and fill missing columns without a word;
-so each file is opened on its own, by suffix (.parquet, .csv), and must offer the required columns in a type that can be
-cast without loss.
+so each file is opened by itself, by the suffix of its name (`formats.SUFFIXES`), and must offer the required columns in
+a type that can be cast without loss.
 """
 
 import glob
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.csv as csv
-import pyarrow.parquet as pq
 
 from sto_engine.config import Config
 from sto_engine.errors import BadData, InputMissing
+from sto_engine.ingest.cloud import Url, expand_url, is_url
+from sto_engine.ingest.columnar import arrow_schema, parquet_rows, parquet_schema, read_arrow, read_parquet
+from sto_engine.ingest.columns import raw_ids, stored_ids
+from sto_engine.ingest.csv_text import csv_schema, read_csv
+from sto_engine.ingest.dialect import recognise, require
+from sto_engine.ingest.formats import SUFFIXES, format_of, reading
+from sto_engine.ingest.ndjson import ndjson_schema, read_ndjson
 from sto_engine.ingest.pseudonyms import Pseudonyms
 from sto_engine.tables import id_polars
 
-BATCH_ROWS = 262_144
-SUFFIXES = (".parquet", ".csv")
+__all__ = ["SUFFIXES", "count_rows", "enumerate_files", "open_schema", "read_batches", "read_ids", "read_raw_ids"]
+
 _MARKERS = (".crc", ".tmp")
 
 
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "_")) or name.endswith(_MARKERS)
+
+
 def enumerate_files(patterns: Sequence[str]) -> list[Path]:
-    """Files named by paths, folders (read recursively) and globs, sorted, each once.
+    """Files named by paths, folders (read recursively), globs and cloud URLs, sorted, each once.
 
     Hidden files and markers (_SUCCESS, .crc, .tmp) are passed over; a link that leaves its folder is refused (65); a
     pattern that names nothing is an error (66).
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
-        for path in _expand(pattern):
+        for path in expand_url(pattern, _hidden) if is_url(pattern) else _expand(pattern):
             found.setdefault(path.resolve())
     return sorted(found)
 
@@ -51,7 +60,7 @@ def _expand(pattern: str) -> list[Path]:
     else:
         return _folder(path) if stat.S_ISDIR(mode) else [path]
     if not paths:
-        raise InputMissing(f'no file matches "{pattern}"; expected a .parquet or .csv file, a folder of them or a glob')
+        raise InputMissing(f'no file matches "{pattern}"; expected a file, a folder of files or a glob')
     return paths
 
 
@@ -62,92 +71,79 @@ def _folder(folder: Path) -> list[Path]:
     root, files = folder.resolve(), []
     for base, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
-        files += [Path(base) / n for n in names if not n.startswith((".", "_")) and not n.endswith(_MARKERS)]
+        files += [Path(base) / name for name in names if not _hidden(name)]
     for file in files:
         if not file.resolve().is_relative_to(root):
             raise BadData(f"{file} is a link that leaves {folder}; copy the file into the folder or name it itself")
     if not files:
-        raise InputMissing(f"folder {folder} holds no files; expected .parquet or .csv")
+        raise InputMissing(f"folder {folder} holds no files; expected {', '.join(SUFFIXES[:4])} ...")
     return files
 
 
+_SCHEMA = {"parquet": parquet_schema, "arrow": arrow_schema, "csv": csv_schema, "ndjson": ndjson_schema}
+
+
 def open_schema(path: Path) -> pa.Schema:
-    """The schema of a file from its footer or header; BadData (65) for a file that is not what its name says."""
-    if path.suffix not in SUFFIXES:
-        raise BadData(f'{path}: expected a file ending in {" or ".join(SUFFIXES)}; found "{path.suffix or path.name}"')
-    try:
-        if path.stat().st_size == 0:
-            raise BadData(f"{path} has 0 bytes; expected a whole {path.suffix[1:]} file: write it again or remove it")
-        if path.suffix == ".parquet":
-            return pq.read_schema(path)
-        with csv.open_csv(path, convert_options=_as_text(path)) as reader:
-            return reader.schema
-    except pa.ArrowInvalid as error:
-        raise BadData(f"{path} is not a whole {path.suffix[1:]} file ({error}); write it again") from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    """The schema of a file from its footer or head; BadData (65) for a file that is not what its name says.
+
+    Columns of CSV are bytes and those of NDJSON text, whatever they hold.
+    """
+    kind = format_of(path).kind
+    with reading(path, opening=True):
+        if (path.size() if isinstance(path, Url) else path.stat().st_size) == 0:
+            raise BadData(f"{path} has 0 bytes; expected a whole {kind} file: write it again or remove it")
+        return _SCHEMA[kind](path)
 
 
-def _unreadable(path: Path, error: OSError) -> BadData | InputMissing:
-    """Arrow raises OSError both for files that may not be read and for damaged ones; only the first has an errno."""
-    if error.errno is not None:
-        return InputMissing(f"{path} cannot be read: {error.strerror}; check its permissions")
-    return BadData(f"{path} is damaged ({error}); write it again")
+def read_batches(path: Path, columns: Sequence[str], words: Sequence[str] = ()) -> Iterator[pa.Table]:
+    """The named columns of a file in batches, in file order; those in `words`, of few distinct values, as dictionaries
+    where the format can.
 
-
-def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The named columns of a file in batches, in file order; CSV columns arrive as text."""
-    try:
-        if path.suffix == ".parquet":
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
-                    yield pa.Table.from_batches([batch])
+    Batches of text formats may hold a further column, `csv_text.BAD`, which marks rows that are none.
+    """
+    kind = format_of(path).kind
+    with reading(path):
+        if kind == "parquet":
+            yield from read_parquet(path, columns, words)
+        elif kind == "arrow":
+            yield from read_arrow(path, columns)
+        elif kind == "csv":
+            yield from read_csv(path, columns, words)
         else:
-            with csv.open_csv(path, convert_options=_as_text(path, columns)) as reader:
-                for batch in reader:
-                    yield pa.Table.from_batches([batch])
-    except pa.ArrowInvalid as error:
-        raise BadData(f"{path} is damaged ({error}); write it again") from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
+            yield from read_ndjson(path, columns)
 
 
-def _as_text(path: Path, columns: Sequence[str] | None = None) -> csv.ConvertOptions:
-    """Every column as text: ids must not pass through floats, nor times through a guess."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        header = file.readline().rstrip("\r\n")
-    names = [name.strip('"') for name in header.split(",")]
-    return csv.ConvertOptions(
-        column_types={name: pa.string() for name in names},
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=False,
-        include_columns=list(columns) if columns is not None else None,
-    )
+def count_rows(path: Path, column: str) -> int:
+    """Rows of a file, those that are none included; `column` is one of its columns."""
+    if format_of(path).kind == "parquet":
+        with reading(path):
+            return parquet_rows(path)
+    return sum(batch.num_rows for batch in read_batches(path, [column]))
 
 
-def require(path: Path, schema: pa.Schema, columns: Mapping[str, str], required: Sequence[str]) -> None:
-    """BadData (65) for a required column that the file lacks; `columns` maps our names to the file's."""
-    missing = [columns.get(name, name) for name in required if columns.get(name, name) not in schema.names]
-    if missing:
-        raise BadData(
-            f"{path} lacks the column {', '.join(missing)}; found {', '.join(schema.names)}; "
-            "add it to the export or map its name in [ingest.columns]"
-        )
+def read_raw_ids(path: Path, config: Config) -> Iterator[pl.Series]:
+    """The column `user_id` of a file of ids, batch by batch, as integers or clean text; null where a row has none.
+
+    Raises InputMissing (66) for a file that cannot be read, BadData (65) for one without such a column.
+    """
+    (file,) = enumerate_files([str(path)])
+    found = open_schema(file).names
+    dialect = recognise(file, "recipients", found, config.ingest.columns, config.recipients.keep)
+    require(file, dialect, "recipients", found, config.ingest.columns)
+    source = dialect.columns["user_id"]
+    for batch in read_batches(file, [source]):
+        yield raw_ids(batch[source], f"{file}: user_id", config.ingest.fold_ids).alias("user_id")
 
 
 def read_ids(
     path: Path, id_type: str, config: Config, pseudonyms: Pseudonyms | None
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """`user_id` and `row` of a file of ids, and the counts of rows without a usable id (null here)."""
-    from sto_engine.ingest.columns import stored_ids
-
-    (file,) = enumerate_files([str(path)])
-    source = config.ingest.columns.get("user_id", "user_id")
-    require(file, open_schema(file), config.ingest.columns, ["user_id"])
-    parts = [pl.Series(dtype=id_polars(id_type))]
-    where = f"{file}: user_id"
-    parts += [stored_ids(pl.Series(t[source]), id_type, where, pseudonyms) for t in read_batches(file, [source])]
-    ids = pl.concat([part.alias("user_id") for part in parts], rechunk=True)
-    frame = ids.to_frame().with_row_index("row").with_columns(pl.col("row").cast(pl.UInt64))
+    where, from_text = f"{path}: user_id", format_of(path).is_text
+    parts = [pl.Series("user_id", [], dtype=id_polars(id_type))]
+    parts += [
+        stored_ids(raw, id_type, where, from_text, pseudonyms).alias("user_id") for raw in read_raw_ids(path, config)
+    ]
+    frame = pl.concat(parts, rechunk=True).to_frame().with_row_index("row").with_columns(pl.col("row").cast(pl.UInt64))
     bad = frame["user_id"].null_count()
     return frame, {"bad_user_id": bad} if bad else {}
