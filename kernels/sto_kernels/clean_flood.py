@@ -13,41 +13,65 @@ from numpy.typing import NDArray
 from sto_kernels.clean_join import Joined, Rows
 from sto_kernels.clean_judge import NOBODY, Judged
 from sto_kernels.compiled import jit
-from sto_kernels.journal import DAY_MS, FLOOD, FLOODED_ACTS, MACHINE_ACTS, Rules
+from sto_kernels.journal import CLICK, DAY_MS, FLOOD, FLOODED_ACTS, HUMAN, MACHINE_ACTS, OPEN, Rules
 
 Array = NDArray[Any]
 
 
 @jit
-def find_floods(rows: Rows, joined: Joined, rules: Rules, judged: Judged, machine_U: Array, dropped_D: Array) -> None:
+def find_floods(
+    rows: Rows,
+    joined: Joined,
+    start_ms: int,
+    end_ms: int,
+    rules: Rules,
+    judged: Judged,
+    machine_U: Array,
+    dropped_D: Array,
+) -> None:
     """Floods among the users, whose acts that other rules left become nobody's."""
-    row_J, first_act_U, ts_N, verdict_J = joined.row_J, joined.first_act_U, rows.ts_N, judged.verdict_J
-    flood_acts, flood_share = rules.flood_acts, rules.flood_share
+    start_U, first_act_U, verdict_J = rows.start_U, joined.first_act_U, judged.verdict_J
+    kind_N, ts_N, machine_N = rows.kind_N, rows.ts_N, rows.machine_N
+    flood_acts, flood_days, flood_share = rules.flood_acts, rules.flood_days, rules.flood_share
     for u in range(len(machine_U)):
-        first, last = first_act_U[u], first_act_U[u + 1]
-        if last - first < flood_acts:
+        if machine_U[u] != HUMAN or start_U[u + 1] - start_U[u] < flood_acts:
             continue
-        day_A, acts = np.empty(last - first, np.int64), 0
-        for j in range(first, last):
-            if verdict_J[j] != NOBODY:
-                day_A[acts] = ts_N[row_J[j]] // DAY_MS
-                acts += 1
-        if acts == 0 or _on_full_days(day_A[:acts], flood_acts) / acts <= flood_share:
+        acts = 0
+        for i in range(start_U[u], start_U[u + 1]):
+            acts += (kind_N[i] == OPEN or kind_N[i] == CLICK) and not machine_N[i]
+        if acts < flood_acts:
             continue
-        machine_U[u] = FLOOD
-        dropped_D[MACHINE_ACTS] += acts
-        dropped_D[FLOODED_ACTS] += acts
-        for j in range(first, last):
-            verdict_J[j] = NOBODY
+        day_A, seen = np.empty(acts, np.int64), 0
+        for i in range(start_U[u], start_U[u + 1]):
+            act = (kind_N[i] == OPEN or kind_N[i] == CLICK) and not machine_N[i]
+            if act and start_ms <= ts_N[i] < end_ms:
+                day_A[seen] = ts_N[i] // DAY_MS
+                seen += 1
+        if _is_flood(day_A[:seen], flood_acts, flood_days, flood_share):
+            machine_U[u] = FLOOD
+            gone = _forget(verdict_J, first_act_U[u], first_act_U[u + 1])
+            dropped_D[MACHINE_ACTS] += gone
+            dropped_D[FLOODED_ACTS] += gone
 
 
 @jit
-def _on_full_days(day_A: Array, least: int) -> int:
-    """How many of the acts fell on days of at least `least` of them; `day_A` is sorted in place."""
+def _is_flood(day_A: Array, flood_acts: int, flood_days: int, flood_share: float) -> bool:
+    """Whether most acts fell on full days, and those are enough; `day_A` is sorted in place."""
     day_A.sort()
-    found, begin = 0, 0
+    on_full, days, begin = 0, 0, 0
     for a in range(1, len(day_A) + 1):
         if a == len(day_A) or day_A[a] != day_A[begin]:
-            found += (a - begin) if a - begin >= least else 0
+            if a - begin >= flood_acts:
+                on_full, days = on_full + a - begin, days + 1
             begin = a
-    return found
+    return len(day_A) > 0 and days >= flood_days and on_full / len(day_A) > flood_share
+
+
+@jit
+def _forget(verdict_J: Array, first: int, last: int) -> int:
+    """Make every act nobody's. -> How many were somebody's."""
+    gone = 0
+    for j in range(first, last):
+        gone += verdict_J[j] != NOBODY
+        verdict_J[j] = NOBODY
+    return gone

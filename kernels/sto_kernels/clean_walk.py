@@ -71,7 +71,7 @@ def clean(
     clean_judge.find_ages(rows, sends, joined, judged)
     clean_judge.find_machines(rows, sends, joined, judged, rules, flags)
     clean_judge.judge(rows, joined, flags.machine_U, rules.fast_click_ms, judged, dropped_D)
-    clean_flood.find_floods(rows, joined, rules, judged, flags.machine_U, dropped_D)
+    clean_flood.find_floods(rows, joined, start_ms, end_ms, rules, judged, flags.machine_U, dropped_D)
     if zones.shifts:
         clean_judge.find_shifts(rows, sky, joined, judged, end_ms, rules.shift_share, flags)
         clean_judge.shift_sends(sends, n_sends, flags)

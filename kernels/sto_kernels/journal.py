@@ -41,8 +41,9 @@ Float64s = NDArray[np.float64]
 class Rules(NamedTuple):
     """Limits of the cleaning rules (recipe, section 1); each has a value at which it never fires.
 
-    A flood is a recipient more than `flood_share` of whose acts, what the other rules leave of them, fell on days (UTC)
-    of at least `flood_acts`: of real people none had 30 acts a day, and a machine that opens all day has hundreds.
+    A flood is a recipient, neither scanner nor prefetching client, of whose open and click rows (flagged ones aside,
+    duplicates in) more than `flood_share` fell on days (UTC) of at least `flood_acts`, of which there are `flood_days`:
+    of the people in real data none had 30 acts on a day, and a machine that opens mail all day has hundreds.
     """
 
     duplicate_ms: int = 5000  # 0: no row is a duplicate
@@ -52,6 +53,7 @@ class Rules(NamedTuple):
     fast_click_ms: int = 3000  # 0: no click is too fast
     invalid_sends: int = 12  # 2**62: no address is invalid
     flood_acts: int = 50  # 2**62: no flood
+    flood_days: int = 2
     flood_share: float = 0.5
     shift_share: float = 0.3  # 1: no shift is accepted
 

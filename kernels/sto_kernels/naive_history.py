@@ -171,7 +171,11 @@ def _understand(rows: list[_Row], shifts: bool, end_ms: int, rules: Rules) -> _U
     user = _User(mailings, _assign(acts, mailings), len(acts) > 0, dropped, rules)
     user.machine = _machine(mailings, rules)
     _count_drops(user)
-    user.flood = _is_flood(user.human_acts() + user.strays(), rules)
+    if user.machine == HUMAN and _is_flood(rows, rules):
+        left = len(user.human_acts() + user.strays())
+        dropped[MACHINE_ACTS] += left
+        dropped[FLOODED_ACTS] += left
+        user.flood = True
     if shifts:
         user.shift = _accepted_shift(user.human_acts(), end_ms, rules)
         user.since = _since(user.human_acts(), user.shift)
@@ -179,10 +183,9 @@ def _understand(rows: list[_Row], shifts: bool, end_ms: int, rules: Rules) -> _U
 
 
 def _count_drops(user: _User) -> None:
-    """What each rule takes away, floods too: this comes before the user is known to be one."""
+    """What each rule but that of floods takes away."""
     pairs: list[tuple[_Mailing | None, _Row]] = [(m, act) for m in user.mailings for act in m.acts]
     pairs += [(None, act) for act in user.orphans]
-    left = user.human_acts() + user.strays()
     for mailing, act in pairs:
         if act.kind not in (OPEN, CLICK):
             continue
@@ -193,14 +196,12 @@ def _count_drops(user: _User) -> None:
         elif mailing is None:
             later = any(m.start.campaign == act.campaign and m.start.ts > act.ts for m in user.mailings)
             user.dropped[EARLY_ACTS if later else ORPHAN_ACTS] += 1
-    if _is_flood(left, user.rules):
-        user.dropped[MACHINE_ACTS] += len(left)
-        user.dropped[FLOODED_ACTS] += len(left)
 
 
-def _is_flood(acts: list[_Row], rules: Rules) -> bool:
-    by_day = Counter(act.ts // DAY_MS for act in acts)
-    return bool(acts) and sum(n for n in by_day.values() if n >= rules.flood_acts) / len(acts) > rules.flood_share
+def _is_flood(rows: list[_Row], rules: Rules) -> bool:
+    by_day = Counter(row.ts // DAY_MS for row in rows if row.kind in (OPEN, CLICK) and not row.machine)
+    full = [n for n in by_day.values() if n >= rules.flood_acts]
+    return len(full) >= rules.flood_days and sum(full) / max(by_day.total(), 1) > rules.flood_share
 
 
 def _without_duplicates(rows: list[_Row], dropped: list[int], rules: Rules) -> list[_Row]:

@@ -27,6 +27,7 @@ from sto_kernels.journal import (
     ORPHAN_ACTS,
     PREFETCHED_ACTS,
     SCANNED_ACTS,
+    SCANNER,
     SEND,
     Rules,
 )
@@ -42,6 +43,7 @@ LIMITS = st.builds(
     fast_click_ms=st.sampled_from([0, 3000, 20_000]),
     invalid_sends=st.sampled_from([1, 12, NEVER]),
     flood_acts=st.sampled_from([1, 2, 3, NEVER]),
+    flood_days=st.sampled_from([1, 2]),
     flood_share=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
     shift_share=st.sampled_from([0.0, 0.3, 1.0]),
 )
@@ -57,7 +59,7 @@ def test_the_walk_is_its_twin_for_any_limits_of_the_rules(seed: int, label: str,
 
 def test_the_machine_acts_are_those_of_the_rules_together() -> None:
     events, zones = random_journal(np.random.default_rng(5), 400, days=20)
-    dropped = clean(events, zones, 0, 2**60, rules=Rules(flood_acts=2)).dropped_D
+    dropped = clean(events, zones, 0, 2**60, rules=Rules(flood_acts=2, flood_days=1)).dropped_D
     by_rule = dropped[[FLAGGED_ACTS, PREFETCHED_ACTS, SCANNED_ACTS, FAST_CLICKS, FLOODED_ACTS]]
     assert by_rule.min() > 0
     assert dropped[MACHINE_ACTS] == by_rule.sum()
@@ -67,22 +69,34 @@ def opens_of_a_day(count: int, day: int, campaign: int = 1) -> list[Row]:
     return [Row(OPEN, day * DAY_MS + i * MINUTE_MS, campaign) for i in range(count)]
 
 
-@pytest.mark.parametrize(("on_a_day", "elsewhere", "machine"), [(50, 49, FLOOD), (50, 50, HUMAN), (49, 0, HUMAN)])
-def test_who_acts_mostly_on_days_of_fifty_acts_is_no_person(on_a_day: int, elsewhere: int, machine: int) -> None:
-    few = [Row(OPEN, (day + 10) * DAY_MS, day) for day in range(elsewhere)]
-    found = cleaned([*mails(20), *opens_of_a_day(on_a_day, 5), *few])
+@pytest.mark.parametrize(
+    ("days", "on_a_day", "elsewhere", "machine"),
+    [(2, 50, 99, FLOOD), (2, 50, 100, HUMAN), (2, 49, 0, HUMAN), (1, 500, 0, HUMAN), (3, 400, 9, FLOOD)],
+)
+def test_who_acts_mostly_on_days_of_fifty_acts_is_no_person(
+    days: int, on_a_day: int, elsewhere: int, machine: int
+) -> None:
+    few = [Row(OPEN, (10 + i // 2) * DAY_MS + i, 1000 + i) for i in range(elsewhere)]
+    full = [row for day in range(days) for row in opens_of_a_day(on_a_day, 2 + day, day)]
+    found = cleaned([*mails(5), *full, *few])
+    acts = days * on_a_day + elsewhere
     assert found.machine_U[0] == machine
-    assert len(found.utc_A) == (0 if machine == FLOOD else on_a_day + elsewhere)
-    assert found.dropped_D[FLOODED_ACTS] == found.dropped_D[MACHINE_ACTS]
-    assert found.dropped_D[MACHINE_ACTS] == (on_a_day + elsewhere if machine == FLOOD else 0)
+    assert len(found.utc_A) == (0 if machine == FLOOD else acts)
+    assert found.dropped_D[FLOODED_ACTS] == found.dropped_D[MACHINE_ACTS] == (acts if machine == FLOOD else 0)
     assert (found.latency_S >= 0).any() == (machine != FLOOD)
 
 
-def test_a_flood_is_counted_by_days_over_all_campaigns_and_of_what_other_rules_leave() -> None:
-    campaigns = [row for c in range(5) for row in opens_of_a_day(10, 5, c)]
-    assert cleaned([replace(row, ts=row.ts + row.campaign) for row in campaigns]).machine_U[0] == FLOOD
-    flagged = [replace(row, machine=True) for row in campaigns]
-    assert cleaned(flagged).machine_U[0] == HUMAN
+def test_a_flood_is_counted_by_days_over_all_campaigns_with_duplicates_but_without_flagged_rows() -> None:
+    bursts = [Row(OPEN, day * DAY_MS + i * 1000, c) for day in (5, 6) for c in range(5) for i in range(10)]
+    found = cleaned(bursts)
+    assert (found.machine_U[0], found.dropped_D[FLOODED_ACTS]) == (FLOOD, 10)
+    assert cleaned([replace(row, machine=True) for row in bursts]).machine_U[0] == HUMAN
+
+
+def test_a_link_scanner_is_no_flood_and_keeps_the_acts_of_its_owner() -> None:
+    scans = [Row(CLICK, day * DAY_MS + 5000 + i, day) for day in range(5) for i in range(60)]
+    found = cleaned([*mails(5, HOUR_MS), *scans])
+    assert (found.machine_U[0], len(found.utc_A)) == (SCANNER, 5)
 
 
 def test_an_open_before_the_first_send_of_its_campaign_is_told_from_one_without_any() -> None:
@@ -106,7 +120,7 @@ def test_a_click_flagged_as_a_machines_makes_no_scanner_of_its_owner() -> None:
 
 def test_every_rule_has_a_limit_at_which_it_never_fires() -> None:
     events, zones = random_journal(np.random.default_rng(1), 300, days=20)
-    off = Rules(0, False, 1.0, 1.0, 0, NEVER, NEVER, 0.5, 1.0)
+    off = Rules(0, False, 1.0, 1.0, 0, NEVER, NEVER, 1, 0.5, 1.0)
     found = clean(replace(events, machine_N=np.zeros(len(events.ts_N), np.bool_)), zones, 0, 2**60, rules=off)
     assert found.machine_U.max() == 0
     assert not found.invalid_U.any()

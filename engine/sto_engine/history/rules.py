@@ -6,7 +6,7 @@
     prefetch     clients that open more than prefetch_share of promos within 3 min: none of their opens count
     scanner      recipients with a click within 15 s on more than scanner_share of sends: no act within 30 s counts
     fast_clicks  clicks younger than fast_click_s
-    flood        recipients most of whose acts fell on days of flood_acts or more (journal.Rules): none of them count
+    flood        recipients with most of their rows on days of flood_acts (journal.Rules): none of their acts count
     invalid      addresses without any sign of life after invalid_sends sends
     dead         addresses that the snapshot calls invalid, disposable or a trap, or that bounced hard
     bounces      a bounced send was never sent
@@ -41,6 +41,7 @@ def rules_of(clean: Clean) -> Rules:
         fast_click_ms=0 if "fast_clicks" in skip else round(clean.fast_click_s * 1000),
         invalid_sends=NEVER if "invalid" in skip else clean.invalid_sends,
         flood_acts=NEVER if "flood" in skip else clean.flood_acts,
+        flood_days=clean.flood_days,
         flood_share=clean.flood_share,
         shift_share=NO_SHARE if "shifts" in skip else clean.shift_share,
     )
