@@ -41,7 +41,7 @@ def events(seed: int, ids: str, gone: int = 7) -> pl.DataFrame:
             "event_ts": pl.Series(times).cast(pl.Datetime("us", "UTC")),
             "user_agent": pl.Series([MARK if u == gone else None for u in user], dtype=pl.String),
         }
-    ).with_columns(event_type=pl.when(row < 294).then("event_type").otherwise(pl.lit("Opened")))
+    ).with_columns(event_type=pl.when(row < 294).then("event_type").otherwise(pl.lit("?")))
 
 
 def people(ids: str, gone: int = 7) -> pl.DataFrame:

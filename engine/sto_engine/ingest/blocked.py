@@ -26,9 +26,9 @@ def block_ids(manifest: Mapping[str, Any], ids: pl.Series) -> dict[str, Any]:
 
 
 def drop_blocked(manifest: Mapping[str, Any], rows: pl.DataFrame) -> pl.DataFrame:
-    """`rows` but for those of blocked people; rows without a user_id stay."""
+    """`rows` but for those of blocked people; rows that name nobody stay."""
     blocked = manifest.get("blocked")
-    if not blocked or rows.is_empty():
+    if not blocked or rows.is_empty() or "user_id" not in rows.columns:
         return rows
     prefixes = np.unique(np.array([int(entry[:4], 16) for entry in blocked["entries"]], np.uint64))
     ids = rows["user_id"].drop_nulls().unique()

@@ -2,7 +2,7 @@
 
     1. the files with rows of these people are written anew without them, beside the old ones, under new numbers
     2. the manifest is swapped: the commit point
-    3. the old files go, a line is added to the audit file (`finish_erasure`; the next command does it if need be)
+    3. the old files go, a line is added to the audit file (`remove_leftovers`; the next command does it if need be)
 
 A process killed before 2 leaves the old store, one killed behind it the new one.
 """
@@ -24,7 +24,7 @@ from sto_engine.errors import BadData
 from sto_engine.files import canonical_json, folder_lock, sha256_file, write_atomic, write_parquet
 from sto_engine.ingest.blocked import block_ids
 from sto_engine.ingest.decode import read_files
-from sto_engine.ingest.erased import finish_erasure, renumbered
+from sto_engine.ingest.erased import renumbered
 from sto_engine.ingest.find import find_rows, payload_users, quarantine_files, reading
 from sto_engine.ingest.ids import NamedIds, named_ids
 from sto_engine.ingest.store import Store, remove_leftovers
@@ -89,20 +89,15 @@ def erase(
     if dry_run:
         return _Erasure(store, named, progress, threads).report(dry_run=True, block=block)
     with folder_lock(root, "store"):
-        _tidy(root)
+        remove_leftovers(root)
         erasure = _Erasure(Store.open(root), named, progress, threads)
         try:
             report = erasure.report(dry_run=False, block=block)
             manifest = erasure.manifest(report)
             write_atomic(root / "manifest.json", canonical_json(manifest))
         finally:
-            _tidy(root)
+            remove_leftovers(root)
     return report
-
-
-def _tidy(root: Path) -> None:
-    remove_leftovers(root)
-    finish_erasure(root, Store.open(root).manifest)
 
 
 class _Erasure:
@@ -199,15 +194,16 @@ class _Erasure:
         files = [file for old in entry["files"] if (file := new.get(old["path"], old)) is not None]
         changed = {**entry, "files": files, "rows": sum(file["rows"] for file in files)}
         if any(hit.newest_ms is not None and hit.newest_ms == entry["newest_event_ms"] for hit in touched):
-            changed["newest_event_ms"] = max(
-                (_newest_ms(self.store.path / file["path"]) for file in files), default=None
-            )
+            changed["newest_event_ms"] = max((_newest_ms(self.store.path, file) for file in files), default=None)
         return changed
 
 
-def _newest_ms(path: Path) -> int:
-    newest: int = pc.max(pq.read_table(path, columns=["event_ts"])["event_ts"].cast(pa.int64())).as_py()
-    return newest
+def _newest_ms(root: Path, file: dict[str, Any]) -> int:
+    """The newest event of a bucket file; those of earlier versions do not have it in the manifest."""
+    if "max_ts" in file:
+        return int(file["max_ts"])
+    times = pq.read_table(root / file["path"], columns=["event_ts"])["event_ts"]
+    return int(pc.max(times.cast(pa.int64())).as_py())
 
 
 def _rewrite_quarantine(path: Path, users: pl.Series, erasure: int) -> None:

@@ -5,14 +5,12 @@ The address is looked up, once a distinct address of a batch, while the row is t
 
 import functools
 import ipaddress
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from sto_engine.config import Config
 from sto_engine.errors import BadData, InputMissing, Unavailable
@@ -67,19 +65,6 @@ class Places:
         rows = open_N.arg_true().filter(zone_N.is_not_null())
         found = _offsets(zone_N.drop_nulls(), time.gather(rows))
         return offset.scatter(rows, found.cast(offset.dtype)), int(zone_N.null_count())
-
-
-def fill_offsets(frame: pl.DataFrame, batch: pa.Table, config: Config, path: Path) -> tuple[pl.DataFrame, Counter[str]]:
-    """`frame` (typed events) with its absent offsets filled by the addresses of `batch`, and how many told nothing.
-
-    A batch without addresses, or a configuration without a database, leaves the frame as it is.
-    """
-    places = load_places(config) if IP in batch.column_names else None
-    if places is None:
-        return frame, Counter()
-    ip = pl.Series(batch[IP])
-    offset, unknown = places.fill(frame["tz_offset"], ip, frame["event_ts"], f"{path}: {IP}")
-    return frame.with_columns(tz_offset=offset), +Counter({IP: unknown})
 
 
 def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -3,6 +3,7 @@
 Where the store holds pseudonyms, the sender's own ids are named, and replaced here by the key of the configuration.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from sto_kernels.hashing import bucket_of
 
 RANGES = {"uint64": (0, 2**64 - 1), "int64": (-(2**63), 2**63 - 1)}
 _ID_TEXT = 40  # no integer id is longer
+_WHOLE = re.compile(r"0|-?[1-9]\d*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ def parse_id(text: str, id_type: str) -> int | str:
     if id_type == "string":
         return text
     low, high = RANGES[id_type]
-    digits = text.removeprefix("-")
-    if len(text) <= _ID_TEXT and digits.isascii() and digits.isdigit() and low <= int(text) <= high:
+    is_whole = len(text) <= _ID_TEXT and _WHOLE.fullmatch(text) is not None  # "007" may be another person than 7
+    if is_whole and low <= int(text) <= high:
         return int(text)
     raise UsageError(
         f"--user-id must be a whole number from {low} to {high}, as the store's ids are {id_type}; "
@@ -52,6 +54,7 @@ def stored_id(text: str, store: Store, config: Config) -> int | str:
     Raises UsageError (2) for a text that is no id, and what `check_pseudonyms` raises for a key that does not fit.
     """
     pseudonyms = check_pseudonyms(store.manifest, store.path, config)
+    text = text.strip().lower() if config.ingest.fold_ids else text.strip()  # as ingest has them
     return parse_id(text, store.id_type) if pseudonyms is None else pseudonyms.of_text(text)
 
 

@@ -16,6 +16,7 @@ from sto_engine.errors import BadData, UsageError
 from sto_engine.files import canonical_json, folder_lock, write_atomic
 from sto_engine.ingest.flow import Workers, gather
 from sto_engine.ingest.inputs import HashedInput, Input
+from sto_engine.ingest.pseudonyms import check_pseudonyms
 from sto_engine.ingest.quarantine import Quarantine
 from sto_engine.ingest.readers import enumerate_files
 from sto_engine.ingest.source import Source, Types
@@ -46,6 +47,7 @@ class IngestReport:
     quarantined: dict[str, int] = field(default_factory=dict)
     nulled: dict[str, int] = field(default_factory=dict)
     recipients: int = 0
+    recipients_blocked: int = 0
     recipients_quarantined: dict[str, int] = field(default_factory=dict)
     buckets: int = 0
     generation: str | None = None
@@ -91,6 +93,10 @@ class _Ingest:
         self.manifest: dict[str, Any] = dict(old.manifest) if old else {"generations": [], "recipients": None}
         self.report = IngestReport()
         remove_leftovers(self.root)
+        self.pseudonyms = check_pseudonyms(self.manifest, root, config)
+        if self.pseudonyms is not None:
+            self.manifest["pseudonyms"] = self.pseudonyms.record()
+            self.manifest["id_type"] = self.pseudonyms.id_type
 
     def run(self, events: list[Input], people: list[Input]) -> IngestReport:
         types = self._fix_types([file.source for file in events + people], [file.source for file in people])
@@ -129,6 +135,7 @@ class _Ingest:
         asked = self.config.ingest.id_type
         if "id_type" not in self.manifest:
             self.manifest["id_type"] = asked or files[0].infer_id_type("user_id")
+        if "buckets" not in self.manifest:
             self.manifest["buckets"] = self.config.store.buckets or _default_buckets(people)
         if asked and asked != self.manifest["id_type"]:
             raise BadData(f"ingest.id_type must be {self.manifest['id_type']}, as in {self.root}; found {asked}")
@@ -141,7 +148,9 @@ class _Ingest:
             if "campaign_type" not in self.manifest and (kind := source.infer_id_type("campaign_id")):
                 self.manifest["campaign_type"] = kind
         self.manifest.setdefault("campaign_type", "string")
-        return Types(self.manifest["id_type"], self.manifest["campaign_type"], self.config.recipients.keep)
+        return Types(
+            self.manifest["id_type"], self.manifest["campaign_type"], self.config.recipients.keep, self.pseudonyms
+        )
 
     def _generation(self, events: list[Input], types: Types) -> dict[str, Any] | None:
         """The manifest entry of the events, whose files are written; None where the store has all of them already."""
@@ -180,7 +189,7 @@ class _Ingest:
             raise BadData(f"recipients {people[0].source.path} hold no row with a user_id; found {counts.rows} rows")
         self._check_share(quarantine.counts.total(), counts.rows, dict(quarantine.counts))
         self.report.nulled = dict(counts.nulled)
-        self.report.recipients = counts.stored
+        self.report.recipients, self.report.recipients_blocked = counts.stored, counts.blocked
         self.report.recipients_quarantined = dict(quarantine.counts)
         return {
             "name": name,

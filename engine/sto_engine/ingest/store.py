@@ -23,6 +23,7 @@ import pyarrow as pa
 from sto_engine.errors import BadData, InputMissing, TryLater
 from sto_engine.files import canonical_json, sha256_file
 from sto_engine.ingest.decode import hash_column, hash_runs, read_files
+from sto_engine.ingest.erased import finish_erasure
 from sto_engine.ingest.order import KEYS, in_order
 from sto_engine.tables import events_schema, recipients_schema
 from sto_kernels.hashing import HASH_NAME, HASH_VERSION
@@ -177,7 +178,7 @@ def next_generation(manifest: dict[str, Any]) -> str:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Folders that no committed manifest names: what a killed or refused ingest or compaction left.
+    """Folders that no committed manifest names: what a killed or refused ingest or compaction left, or an erasure.
 
     The quarantine of a merged generation stays: its rows are nowhere else.
     """
@@ -192,3 +193,5 @@ def remove_leftovers(root: Path) -> None:
     for file in [*root.glob("quarantine/*.parquet"), *root.glob("**/.*.tmp")]:
         if file.suffix == ".tmp" or file.name.rpartition("-")[0] not in named | merged:
             file.unlink(missing_ok=True)
+    if manifest:
+        finish_erasure(root, manifest)

@@ -83,13 +83,14 @@ class Stream:
             yield _Piece(file, None, 0, file.state.size)
 
     def _prepared(self, piece: _Piece) -> tuple[_Piece, Prepared | None, int]:
-        """The piece without its batch, what came of it, and how many good rows were of blocked people; pure."""
+        """The piece without its batch, what came of it, and how many rows were of blocked people; pure."""
         bare = _Piece(piece.file, None, piece.first_row, piece.done)
         if piece.batch is None:
             return bare, None, 0
         result = prepare(piece.file.source, piece.batch, piece.first_row, self.types)
-        good = drop_blocked(self.manifest, result.good)
-        return bare, Prepared(good, result.bad, result.nulled, result.rows), len(result.good) - len(good)
+        good, bad = drop_blocked(self.manifest, result.good), drop_blocked(self.manifest, result.bad)
+        blocked = len(result.good) + len(result.bad) - len(good) - len(bad)
+        return bare, Prepared(good, bad, result.nulled, result.rows), blocked
 
     def _end(self, piece: _Piece, empty: bool) -> None:
         if empty:
