@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import click
 
 import sto_engine
+from sto_engine.audit_cli import audit
 from sto_engine.bench_cli import bench
 from sto_engine.common import Setup, common
 from sto_engine.errors import CannotCreate, OutputFailed, StoError, UsageError
@@ -43,6 +44,7 @@ def cli() -> None:
     """
 
 
+cli.add_command(audit)
 cli.add_command(bench)
 cli.add_command(evaluate)
 cli.add_command(explain)

@@ -40,6 +40,7 @@ OPTIONS = {
     "erase": ["--store", "--user-id", "--from", "--block", "--dry-run", *COMMON],
     "export-user": ["--store", "--user-id", "--out", *COMMON],
     "pseudonyms": ["--out", *COMMON],
+    "audit": ["--store", "--json", "--date", "--sample-users", *COMMON],
     "explain": ["--user-id", "--store", "--bundle", "--date", "--json", *COMMON],
 }
 SCORE = ["score", "--store", "s", "--out", "o"]

@@ -24,8 +24,19 @@ LAYERS = (
     ("train", "view", "score"),
     ("output", "evaluate"),
     ("cluster",),
-    ("prepare", "phases", "job", "train_job", "explain", "demo"),
-    ("options", "console", "common", "bench_cli", "evaluate_cli", "explain_text", "explain_cli", "privacy_cli", "cli"),
+    ("prepare", "phases", "job", "train_job", "explain", "audit", "demo"),
+    (
+        "options",
+        "console",
+        "common",
+        "audit_cli",
+        "bench_cli",
+        "evaluate_cli",
+        "explain_text",
+        "explain_cli",
+        "privacy_cli",
+        "cli",
+    ),
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 HOMES = {
@@ -37,6 +48,7 @@ HOMES = {
     "click": {
         "sto_engine.cli",
         "sto_engine.common",
+        "sto_engine.audit_cli",
         "sto_engine.bench_cli",
         "sto_engine.evaluate_cli",
         "sto_engine.explain_cli",
