@@ -16,6 +16,8 @@ from sto_engine.ingest.store import Store
 from sto_engine.models.bundle import Bundle
 from sto_engine.models.registry import make_policy
 from sto_engine.progress import Silent
+from sto_engine.score import reason_codes
+from sto_engine.tables import REASONS
 
 DAY = date(2026, 4, 1)  # a Wednesday
 ORIGIN = datetime(2026, 4, 1, tzinfo=UTC)
@@ -124,7 +126,7 @@ def decide(
                 {
                     "user_id": bucket.users["user_id"],
                     "slot": found.utility_US.argmax(axis=1) if len(bucket.users) else [],
-                    "reason": pl.Series(found.reason_U.tolist(), dtype=pl.String),
+                    "reason": pl.Series([REASONS[code] for code in reason_codes(found.reason_U)], dtype=pl.String),
                     "n_eff": found.n_eff_U,
                     "p_open": pl.Series(p_US, dtype=pl.Array(pl.Float32, slots)),
                     "utility": pl.Series(list(found.utility_US), dtype=pl.Array(pl.Float32, slots)),

@@ -12,11 +12,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import cache
-
-import torch
+from typing import TYPE_CHECKING
 
 from sto_kernels.forest import Forest
 from sto_kernels.pieces import MAX_DEPTH
+
+if TYPE_CHECKING:
+    import torch
 
 PATHS = {"bitslice": "", **{f"bitslice-{name}": name for name in ("avx512", "avx2", "generic", "gpu")}}
 IMPLS = ("auto", *PATHS, "gather", "naive")
@@ -45,7 +47,14 @@ class Choice:
         return PATHS[self.impl]
 
 
-def choose_impl(forest: Forest, device: torch.device, impl: str = "auto") -> Choice:
+@dataclass(frozen=True)
+class Cpu:
+    """Stands for torch's CPU device where torch need not be loaded."""
+
+    type: str = "cpu"
+
+
+def choose_impl(forest: Forest, device: torch.device | Cpu, impl: str = "auto") -> Choice:
     """The choice for inputs on a device; ValueError for an unknown name, ImplUnavailable for one that cannot run."""
     if impl not in IMPLS:
         raise ValueError(f"impl must be one of {', '.join(IMPLS)}; found {impl!r}")
@@ -59,7 +68,7 @@ def choose_impl(forest: Forest, device: torch.device, impl: str = "auto") -> Cho
     return Choice(impl, "asked for")
 
 
-def _automatic(forest: Forest, device: torch.device) -> Choice:
+def _automatic(forest: Forest, device: torch.device | Cpu) -> Choice:
     wanted = "bitslice" if device.type == "cpu" else "bitslice-gpu"
     reason = _obstacle(forest, device, wanted)
     if reason is not None:
@@ -72,7 +81,7 @@ def _automatic(forest: Forest, device: torch.device) -> Choice:
     return Choice(f"bitslice-{name}", f"the fastest code path of this processor ({name})")
 
 
-def _obstacle(forest: Forest, device: torch.device, impl: str) -> str | None:
+def _obstacle(forest: Forest, device: torch.device | Cpu, impl: str) -> str | None:
     """Why an implementation cannot run, None if it can."""
     if not impl.startswith("bitslice"):
         return None

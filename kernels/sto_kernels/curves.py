@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sto_kernels.compiled import jit
-from sto_kernels.lanes import LANES, Array, Floats, gaussian_taps, load, smooth, store
+from sto_kernels.lanes import LANES, Array, Floats, gaussian_taps, load, load_rows, smooth, store
 
 AGES = 24
 # users at a time, so that a block of slots stays in the cache
-BLOCK_USERS = 1024
+BLOCK_USERS = 4096
 RATE_WIDTH_H, RATE_LEVEL, RATE_SENDS = 1.0, 2.0, 15.0
 SHAPE_WIDTH_H, SHAPE_COUNTS = 1.0, 4.0
 
@@ -65,16 +65,17 @@ def open_chances(rate_48U: Floats, window: Windows) -> Floats:
 @jit
 def _expected_opens(rate_48U: Array, first_S: Array, cell_N: Array, weight_N: Array, out_SU: Array) -> None:
     users = rate_48U.shape[1]
-    expected = np.empty(LANES)
+    rate, expected = np.empty((48, LANES)), np.empty(LANES)
     for first in range(0, users, LANES):
-        width = min(LANES, users - first)
+        load_rows(rate_48U, first, rate)
         for slot in range(len(out_SU)):
-            expected[:] = 0.0
+            for lane in range(LANES):
+                expected[lane] = 0.0
             for row in range(first_S[slot], first_S[slot + 1]):
                 cell, weight = cell_N[row], weight_N[row]
-                for lane in range(width):
-                    expected[lane] += rate_48U[cell, first + lane] * weight
-            for lane in range(width):
+                for lane in range(LANES):
+                    expected[lane] += rate[cell, lane] * weight
+            for lane in range(min(LANES, users - first)):
                 out_SU[slot, first + lane] = expected[lane]
 
 
@@ -164,12 +165,33 @@ def _smooth_counts(counts_U24: Array, taps: Array, out_24U: Array) -> None:
 def centred_logs(p_SU: Floats, out_SU: NDArray[np.float32], floor: float = 1e-6) -> Floats:
     """log p less its mean over slots into float32 [S, U]; returns the means, float64 [U]. p is held to [floor, 1]."""
     slots, users = p_SU.shape
-    mean_U = np.zeros(users)
+    mean_U, logs_SU = np.empty(users), np.empty((slots, min(users, BLOCK_USERS)))
     for first in range(0, users, BLOCK_USERS):
         block = slice(first, first + BLOCK_USERS)
-        logs = np.log(np.clip(p_SU[:, block], floor, 1.0))
-        for slot in range(slots):
-            mean_U[block] += logs[slot]
-        mean_U[block] /= slots
-        np.subtract(logs, mean_U[block], out=out_SU[:, block], casting="same_kind")
+        logs_SB = logs_SU[:, : len(mean_U[block])]
+        _hold(p_SU[:, block], floor, logs_SB)
+        np.log(logs_SB, out=logs_SB)
+        _centre(logs_SB, out_SU[:, block], mean_U[block])
     return mean_U
+
+
+@jit
+def _hold(p_SU: Array, floor: float, out_SU: Array) -> None:
+    for slot in range(p_SU.shape[0]):
+        for u in range(p_SU.shape[1]):
+            out_SU[slot, u] = min(max(p_SU[slot, u], floor), 1.0)
+
+
+@jit
+def _centre(logs_SU: Array, out_SU: Array, mean_U: Array) -> None:
+    slots, users = logs_SU.shape
+    for u in range(users):
+        mean_U[u] = 0.0
+    for slot in range(slots):
+        for u in range(users):
+            mean_U[u] += logs_SU[slot, u]
+    for u in range(users):
+        mean_U[u] /= slots
+    for slot in range(slots):
+        for u in range(users):
+            out_SU[slot, u] = logs_SU[slot, u] - mean_U[u]

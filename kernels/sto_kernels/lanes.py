@@ -57,6 +57,17 @@ def load(x_UB: Array, first: int, out_BL: Array) -> None:
 
 
 @jit
+def load_rows(x_BU: Array, first: int, out_BL: Array) -> None:
+    """Users first..first+L of a cell-major table into a block; lanes without a user are 0."""
+    users = min(LANES, x_BU.shape[1] - first)
+    for cell in range(x_BU.shape[0]):
+        for lane in range(users):
+            out_BL[cell, lane] = x_BU[cell, first + lane]
+        for lane in range(users, LANES):
+            out_BL[cell, lane] = 0.0
+
+
+@jit
 def store(x_BL: Array, first: int, out_BU: Array) -> None:
     """The users of a block into a cell-major table [B, U]."""
     users = min(LANES, out_BU.shape[1] - first)

@@ -271,7 +271,7 @@ def _derivatives(
 
 @jit
 def small_exp(x: float) -> float:
-    """exp to 1e-12 of itself up to MAX_LOG, to 1e-8 up to MAX_CURVE_LOG; plain arithmetic, so all lanes at once.
+    """exp to 1e-12 of itself for |x| up to 8, to 1e-8 up to 20, in plain arithmetic that runs on all lanes at once.
 
     exp(x / 64) by its Taylor polynomial, squared six times.
     """

@@ -119,10 +119,16 @@ def _own(events: pl.DataFrame, users: pl.DataFrame) -> tuple[pl.DataFrame, NDArr
     first_U, last_U = np.searchsorted(event_h, user_h, "left"), np.searchsorted(event_h, user_h, "right")
     count_U = np.where(profiled_U, last_U - first_U, 0)
     start_U = np.concatenate([[0], np.cumsum(count_U)]).astype(np.int64)
-    if start_U[-1] != len(events):
-        row_N = np.repeat(first_U - start_U[:-1], count_U) + np.arange(start_U[-1])
-        events = events[row_N]
-    return events.select(*COLUMNS), start_U
+    mine = events.select(*COLUMNS)
+    if start_U[-1] == len(events):
+        return mine, start_U
+    if (user_h[1:] > user_h[:-1]).all():
+        edge_N = np.zeros(len(events) + 1, np.int32)
+        np.add.at(edge_N, first_U[profiled_U], 1)
+        np.add.at(edge_N, last_U[profiled_U], -1)
+        return mine.filter(pl.Series(np.cumsum(edge_N[:-1]) > 0)), start_U
+    row_N = np.repeat(first_U - start_U[:-1], count_U) + np.arange(start_U[-1])
+    return mine[row_N], start_U
 
 
 def _without(

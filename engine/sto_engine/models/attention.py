@@ -22,6 +22,7 @@ from sto_engine.models.fit import fit_priors
 from sto_engine.models.policy import Tensors, Utilities
 from sto_engine.models.priors import Priors, from_tensors
 from sto_engine.slots import SlotGrid
+from sto_engine.tables import REASONS
 from sto_kernels.lanes import Floats
 
 W24_SCALE = 10.0
@@ -94,11 +95,13 @@ def blend(p_US: Floats, p24_US: Floats, w24: float) -> Floats:
     return np.asarray(p_US / np.maximum(p_US.mean(axis=1, keepdims=True), 1e-9) + W24_SCALE * w24 * day_US)
 
 
-def reasons(known: Known) -> NDArray[Any]:
-    """`model` for users with a history of their own, `cohort` or `global` for others, `fallback` if nobody has any."""
+def reasons(known: Known) -> NDArray[np.uint8]:
+    """Places in REASONS: `model` with a history of one's own, else `cohort` or `global`; `fallback` if all lack it."""
     own_U = (known.counts.sent_U > 0) | (known.counts.acts_U > 0)
-    cohort_U = known.priors.cohorts_of(known.bucket.users["cohort"]) < len(known.priors.cohort_names)
-    reason_U = np.where(own_U, "model", np.where(cohort_U, "cohort", "global")).astype(object)
+    cohort_U = known.traits.cohort_U < len(known.priors.cohort_names)
+    own, cohort, everyone, nobody = (
+        np.uint8(REASONS.index(name)) for name in ("model", "cohort", "global", "fallback")
+    )
     if not known.priors.has_acts:
-        reason_U[:] = "fallback"
-    return reason_U
+        return np.full(len(own_U), nobody)
+    return np.where(own_U, own, np.where(cohort_U, cohort, everyone))

@@ -57,7 +57,7 @@ class Boosted:
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
         users, slots, w24 = len(bucket.users), self.grid.slots, self.model.w24
         utility_US, p_open_US = np.empty((users, slots), np.float32), np.empty((users, slots), np.float32)
-        reason_U, acts_U = np.empty(users, object), np.empty(users, np.float32)
+        reason_U, acts_U = np.empty(users, np.uint8), np.empty(users, np.float32)
         for block, known in blocks(bucket, tonights_priors(priors, self.bundle), self.model.half_life_days):
             features = build_features(known, day.weekday(), slots)
             margin_US = slot_scores(self.bundle, features)
@@ -73,7 +73,7 @@ def slot_scores(bundle: Bundle, features: Features) -> NDArray[np.float32]:
 
     Raises BadData (65) for a forest that is not whole.
     """
-    from sto_kernels.margins import slot_margins
+    from sto_kernels.margins_numpy import slot_margins
     from sto_kernels.pack import PackError
 
     slots = features.cross_XSU.shape[1]
@@ -83,8 +83,7 @@ def slot_scores(bundle: Bundle, features: Features) -> NDArray[np.float32]:
         raise BadData(f"bundle {bundle.path} holds no usable forest: {error}") from error
     base_SU = features.base(bundle.table("base_weight_5", (5,)))
     # Buckets run in parallel already; one thread each keeps --threads what it says.
-    margin_US = slot_margins(forest, features.user_FU, features.cross_XSU, base_SU, threads=1).numpy()
-    return np.asarray(margin_US, np.float32)
+    return slot_margins(forest, features.user_FU, features.cross_XSU, base_SU, threads=1)
 
 
 @lru_cache(maxsize=4)

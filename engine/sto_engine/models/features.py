@@ -50,6 +50,7 @@ PROFILE = (
     "act_entropy",
     "machine",
 )
+FIXED = PROFILE[6:12]
 USER_FEATURES = (*LEVELS, *PROFILE)
 FEATURES = (*USER_FEATURES, *CROSS)
 MONOTONE = tuple(int(name in (*LEVELS, *CROSS[:6])) for name in FEATURES)
@@ -57,7 +58,7 @@ REGIONS = ("americas", "europe", "asia")
 SHAPES_OF_BASE = (0, 2)  # rows of CROSS that the base margin takes beside the levels
 SENDS_WIDTH_H = 1.0
 # a multiple of the scoring kernel's block
-BLOCK_USERS = 8192
+BLOCK_USERS = 8_192
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Known:
 
     bucket: Bucket
     priors: Priors
+    traits: "Traits"
     counts: Counts
     rate_48U: Floats
     send_hour_24U: Floats
@@ -90,17 +92,47 @@ class Features:
         return np.asarray(level_U + weight_5[3] * first + weight_5[4] * second, np.float32)
 
 
+@dataclass(frozen=True)
+class Traits:
+    """What the snapshot says of each user as numbers: his cohort's row int32 [U], the rows of FIXED float64 [6, U]."""
+
+    cohort_U: NDArray[np.int32]
+    fixed_FU: Floats
+
+    def of(self, rows: slice) -> "Traits":
+        return Traits(self.cohort_U[rows], self.fixed_FU[:, rows])
+
+
+def traits(users: pl.DataFrame, priors: Priors, end_ms: int) -> Traits:
+    """Texts to codes, once a bucket: a look-up a block would cost more than the kernels."""
+    tenure_U = (end_ms - _column(users, "signup_ts")) / DAY_MS
+    with np.errstate(invalid="ignore", divide="ignore"):
+        log_clv_U = np.log(np.maximum(_column(users, "clv"), 0.01))
+    rows = [
+        np.where(tenure_U >= 0, np.clip(tenure_U, 0, 1000), np.nan),
+        log_clv_U,
+        _column(users, "churn_risk"),
+        _column(users, "b2b"),
+        _codes(users["signup_source"], priors.source_names),
+        _codes(users["region"], REGIONS),
+    ]
+    return Traits(priors.cohorts_of(users["cohort"]), np.stack(rows))
+
+
 def blocks(bucket: Bucket, priors: Priors, half_life_days: float | None = None) -> Iterator[tuple[slice, Known]]:
     """`know` of BLOCK_USERS users after the other: what is counted of them stays in the cache until it is used."""
+    everyone = traits(bucket.users, priors, bucket.end_ms)
     for first in range(0, max(len(bucket.users), 1), BLOCK_USERS):
         rows = slice(first, first + BLOCK_USERS)
-        yield rows, know(bucket.of(rows), priors, half_life_days)
+        yield rows, know(bucket.of(rows), priors, half_life_days, everyone.of(rows))
 
 
-def know(bucket: Bucket, priors: Priors, half_life_days: float | None = None) -> Known:
+def know(
+    bucket: Bucket, priors: Priors, half_life_days: float | None = None, known_traits: Traits | None = None
+) -> Known:
     """Count the bucket's events and fit every user's curves under the priors."""
-    users, cohort_U = len(bucket.users), priors.cohorts_of(bucket.users["cohort"])
-    key_C = bucket.campaign_key_C
+    own = known_traits or traits(bucket.users, priors, bucket.end_ms)
+    users, cohort_U, key_C = len(bucket.users), own.cohort_U, bucket.campaign_key_C
     rate2_C, rate24_C = (look_up(key_C, priors.campaign_key_G, rate) for rate in (priors.rate2_G, priors.rate24_G))
     counts = bucket_counts(
         bucket.cleaned,
@@ -122,6 +154,7 @@ def know(bucket: Bucket, priors: Priors, half_life_days: float | None = None) ->
     return Known(
         bucket,
         priors,
+        own,
         counts,
         rate_48U,
         send_hour_curve(counts.opens24_U24, counts.sends24_U24, effect_U5, precision, priors.effect_p0),
@@ -160,29 +193,19 @@ def _on_grid(x_24U: Floats, per_hour: int) -> Floats:
 
 def profile(known: Known) -> Floats:
     """The rows of PROFILE, float64 [14, U]."""
-    counts, priors, users = known.counts, known.priors, known.bucket.users
+    counts, priors = known.counts, known.priors
     end_ms = known.bucket.end_ms
     opens2_U = counts.opens2_U24.sum(axis=1, dtype=np.float64)
-    log_sends = np.log1p(counts.sent_U)
     hist_U24 = counts.acts_U24 + np.float64(0.2)
     share_U24 = hist_U24 / hist_U24.sum(axis=1, keepdims=True)
-    days_U = np.minimum((end_ms - counts.last_act_U) / DAY_MS, 90.0)
-    tenure_U = (end_ms - _column(users, "signup_ts")) / DAY_MS
-    with np.errstate(invalid="ignore", divide="ignore"):
-        log_clv_U = np.log(np.maximum(_column(users, "clv"), 0.01))
     rows = [
-        log_sends,
+        np.log1p(counts.sent_U),
         (opens2_U + 5 * priors.open_rate2) / (counts.sent_U + 5),
         (counts.opened_U + 5 * priors.open_rate) / (counts.sent_U + 5),
         (counts.log_latency_U + 2) / (counts.opened_U + 2),
         (counts.mobile_acts_U + 1.2) / (counts.acts_U + 2),
-        days_U,
-        np.where(tenure_U >= 0, np.clip(tenure_U, 0, 1000), np.nan),
-        log_clv_U,
-        _column(users, "churn_risk"),
-        _column(users, "b2b"),
-        _codes(users["signup_source"], priors.source_names),
-        _codes(users["region"], REGIONS),
+        np.minimum((end_ms - counts.last_act_U) / DAY_MS, 90.0),
+        *known.traits.fixed_FU,
         -(share_U24 * np.log(share_U24)).sum(axis=1),
         known.bucket.cleaned.machine_U.astype(np.float64),
     ]

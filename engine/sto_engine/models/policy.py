@@ -18,8 +18,8 @@ Tensors = Mapping[str, NDArray[Any]]
 class Utilities:
     """What a policy says of the users of a bucket; the slot is the argmax of `utility_US` under the mask.
 
-    `p_open_US` is None where the policy has no probabilities; `reason_U` are REASONS of the tables; `n_eff_U` is the
-    number of the user's own human acts behind the choice.
+    `p_open_US` is None where the policy has no probabilities; `reason_U` are REASONS of the tables, or places in it;
+    `n_eff_U` is the number of the user's own human acts behind the choice.
     """
 
     utility_US: NDArray[np.float32]

@@ -96,7 +96,7 @@ class SeedBoosted:
         return None
 
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
-        from sto_kernels.margins import slot_margins
+        from sto_kernels.margins_numpy import slot_margins
         from sto_kernels.pack import PackError
 
         profile = build_profile(bucket, self.grid, self.model.half_life_days)
@@ -105,7 +105,7 @@ class SeedBoosted:
         except PackError as error:
             raise BadData(f"bundle {self.bundle.path} holds no usable forest: {error}") from error
         # Buckets run in parallel already; one thread each keeps --threads what it says.
-        margin_US = slot_margins(forest, user_matrix(profile), threads=1).numpy()
+        margin_US = slot_margins(forest, user_matrix(profile), threads=1)
         p_open_US = (1.0 / (1.0 + np.exp(-margin_US.astype(np.float64)))).astype(np.float32)
         known_U = (profile.acts_U > 0) | (profile.sends_U > 0)
         return Utilities(margin_US, p_open_US, np.where(known_U, "model", "global").astype(object), profile.acts_U)
