@@ -70,11 +70,13 @@ def _merge(store: Store, threads: int, progress: Progress) -> dict[str, Any]:
     for file in _in_threads(store, name, threads):
         files += [file] if file["rows"] else []
         progress.advance("compact")
+    rows = sum(file["rows"] for file in files)
     return {
         "name": name,
         "compacted": True,
         "merged": [each for g in old for each in (*g.get("merged", []), g["name"])],
-        "rows": sum(file["rows"] for file in files),
+        "rows": rows,
+        "duplicates": sum(g.get("duplicates", 0) + g["rows"] for g in old) - rows,
         "files": files,
         "sources": [source for g in old for source in g["sources"]],
         "newest_event_ms": max((g["newest_event_ms"] for g in old if g["rows"]), default=None),
