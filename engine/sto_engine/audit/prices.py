@@ -54,7 +54,7 @@ def _price(sampled: Sampled, full: Outlook, skipped: tuple[str, ...]) -> Price:
     rows = np.flatnonzero(sampled.mailed_U)
     chosen_U, best_U = full.slots_by_my_clock(other)[rows], full.slot_U[rows]
     best, got = full.p_US[rows, best_U], full.p_US[rows, chosen_U]
-    lost = float((best - got).sum())
+    lost = float(np.maximum(best - got, 0.0).sum())  # a slot outside the window is worth no more than the best inside
     return Price(int((chosen_U != best_U).sum()), lost, lost / max(float(best.sum()), 1e-12))
 
 
