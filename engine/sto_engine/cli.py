@@ -124,23 +124,26 @@ def ingest(setup: Setup, events: tuple[str, ...], store: Path, recipients: Path 
 
     if not events and recipients is None:
         raise UsageError("ingest expects EVENTS, --recipients or both; found neither")
-    setup.show(run(events, store, recipients, setup.config, setup.progress).as_dict())
+    setup.show(run(events, store, recipients, setup.config, setup.progress, setup.threads).as_dict())
 
 
 @cli.command()
 @click.option("--store", type=PATH, required=True, metavar="DIR", help="Event store, from ingest.")
+@click.option("--buckets", type=int, metavar="N", help="Split the store into N buckets (a power of two up to 8192).")
 @common
-def compact(setup: Setup, store: Path) -> None:
+def compact(setup: Setup, store: Path, buckets: int | None) -> None:
     """Merge and sort what was ingested, so that train and score read it faster. They choose the same either way.
 
-    Later ingests append; compact again when they add up. A run stopped half-way leaves the store as it was.
+    Later ingests append; compact again when they add up. A run stopped half-way leaves the store as it was. With
+    store.retention_days set, events so much older than the newest are dropped, but for those that suppress people.
 
     \b
     Example:  sto-engine compact --store store
     """
     from sto_engine.ingest.compact import compact as run
 
-    setup.show(run(store, setup.threads, setup.progress).as_dict())
+    retention_days = setup.config.store.retention_days
+    setup.show(run(store, setup.threads, setup.progress, retention_days, buckets).as_dict())
 
 
 @cli.command()

@@ -26,7 +26,7 @@ OPTIONS = {
     "demo": ["--out", "--users", *COMMON],
     "simulate": ["--out", "--world", "--users", "--days", "--history", "--campaigns-per-day", *COMMON],
     "ingest": ["--store", "--recipients", *COMMON],
-    "compact": ["--store", *COMMON],
+    "compact": ["--store", "--buckets", *COMMON],
     "train": ["--store", "--bundle", "--as-of", "--if-older-than", "--force", *COMMON],
     "score": [
         *("--store", "--out", "--bundle", "--date", "--audience", "--campaign", "--campaign-type", "--channel"),

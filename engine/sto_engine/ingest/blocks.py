@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sto_engine.ingest.decode import DICTIONARY, VOCABULARY, hash_column
-from sto_kernels.hashing import bucket_of
+from sto_kernels.hashing import U64
 
 _SMALL = 1024  # dictionaries of so many words are merged, longer ones are built anew from the rows
 
@@ -56,6 +56,13 @@ def _column(values: pl.Series, each: pa.Field, kind: pa.DataType) -> pa.Array:
     return array.cast(kind)
 
 
+def to_table(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
+    """A frame in the types of `held_schema`."""
+    kinds, found = held_schema(schema), to_columns(frame, schema)
+    arrays = [_trimmed(found[n]) if n in found else pa.nulls(len(frame), kinds.field(n).type) for n in kinds.names]
+    return pa.Table.from_arrays(arrays, schema=kinds)
+
+
 @dataclass(frozen=True)
 class Block:
     """Rows in the order of their buckets: those of the i-th are starts_K[i] to starts_K[i + 1] of every column."""
@@ -72,12 +79,19 @@ class Block:
 def to_block(columns: dict[str, pa.Array], buckets: int, within: range) -> Block:
     """`columns` (user_id among them) by the buckets `within` of so many `buckets`; the order inside a bucket stays."""
     ids = pl.Series(columns["user_id"])
-    index_N = (bucket_of(hash_column(ids).to_numpy(), buckets) - within.start).astype(np.uint16)
+    index_N = (parts_of(hash_column(ids).to_numpy(), buckets) - within.start).astype(np.uint16)
     starts_K = np.concatenate([[0], np.cumsum(np.bincount(index_N, minlength=len(within)))])
     if len(within) > 1:  # numpy sorts 16-bit keys stably by counting
         order_N = pa.array(np.argsort(index_N, kind="stable"))
         columns = {name: values.take(order_N) for name, values in columns.items()}
     return Block(columns, starts_K.astype(np.int64), sum(values.nbytes for values in columns.values()))
+
+
+def parts_of(h_N: U64, parts: int) -> NDArray[np.int64]:
+    """The part of each hash, by its top bits, of a power of two of `parts`; like `bucket_of`, but there may be more."""
+    if parts == 1:
+        return np.zeros(len(h_N), np.int64)
+    return (h_N >> np.uint64(65 - parts.bit_length())).astype(np.int64)
 
 
 @dataclass
@@ -133,13 +147,15 @@ def _merged(found: Sequence[pa.Array | None], sizes: Sequence[tuple[int, int]], 
     return plain.dictionary_encode().cast(kind)
 
 
-def _trimmed(coded: pa.DictionaryArray) -> pa.DictionaryArray:
-    """The same values with a dictionary of no other words: a file holds what its rows hold."""
-    used = np.zeros(len(coded.dictionary) + 1, bool)
-    used[coded.indices.fill_null(-1).to_numpy()] = True
+def _trimmed(values: pa.Array) -> pa.Array:
+    """The same values; a dictionary has no other words then: a file holds what its rows hold."""
+    if not pa.types.is_dictionary(values.type):
+        return values
+    used = np.zeros(len(values.dictionary) + 1, bool)
+    used[values.indices.fill_null(-1).to_numpy()] = True
     used = used[:-1]
     if used.all():
-        return coded
-    new = pa.array(np.cumsum(used) - 1, coded.indices.type)
-    words = coded.dictionary.filter(pa.array(used))
-    return pa.DictionaryArray.from_arrays(pc.take(new, coded.indices), words)
+        return values
+    new = pa.array(np.cumsum(used) - 1, values.indices.type)
+    words = values.dictionary.filter(pa.array(used))
+    return pa.DictionaryArray.from_arrays(pc.take(new, values.indices), words)

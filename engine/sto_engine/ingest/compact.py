@@ -1,25 +1,44 @@
 """`compact`: every bucket's generations merged into one file in the order of the store, so that reads need no sort.
 
-All or nothing: the new generation is written beside the old ones, bucket by bucket, and the manifest is swapped last.
-A run killed before the swap leaves the old store and a folder that the next ingest or compaction removes.
+    --buckets N            the store is split into N buckets instead, the recipients too
+    store.retention_days   events that are too old are dropped, see `retention`
+
+Buckets are ranges of the hash, so going from K to N is one pass in the order of the hash: min(K, N) ranges, each by one
+thread, which reads the old buckets of its range one after the other and fills the new ones likewise.
+
+All or nothing: new files are written beside the old ones and the manifest is swapped last. A run killed before the
+swap leaves the old store and a folder that the next ingest or compaction removes.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sto_engine.files import canonical_json, folder_lock, write_atomic
-from sto_engine.ingest.store import Store, next_generation, remove_leftovers
-from sto_engine.ingest.write import new_folder, write_bucket
+import numpy as np
+import polars as pl
+
+from sto_engine.errors import UsageError
+from sto_engine.files import canonical_json, folder_lock, sync, write_atomic
+from sto_engine.ingest.blocks import parts_of
+from sto_engine.ingest.flow import Workers
+from sto_engine.ingest.pieces import sorted_pieces
+from sto_engine.ingest.retention import check_share, cutoff_ms, may_expire, retained
+from sto_engine.ingest.sorted_file import SortedFiles
+from sto_engine.ingest.store import MAX_BUCKETS, Store, next_generation, remove_leftovers
+from sto_engine.ingest.write import check_rows, new_folder
 from sto_engine.progress import Progress
-from sto_engine.tables import events_schema
+
+MOST_THREADS = 8
+WORK_BYTES = 560 << 20  # of all threads together
 
 
 @dataclass(frozen=True)
 class CompactReport:
-    """What one compaction did; `already_compact` says that there was nothing to do."""
+    """What one compaction did; `already_compact` says that there was nothing to do.
+
+    rows_before = rows + duplicates + expired, which is checked before the commit.
+    """
 
     already_compact: bool
     merged: list[str]
@@ -28,70 +47,145 @@ class CompactReport:
     rows_before: int
     rows: int
     duplicates: int
+    expired: int = 0
+    buckets_before: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def compact(root: Path, threads: int, progress: Progress) -> CompactReport:
-    """Merge and sort the generations of the store at `root`; one bucket a thread is in memory.
+def compact(
+    root: Path, threads: int, progress: Progress, retention_days: int | None = None, buckets: int | None = None
+) -> CompactReport:
+    """Merge and sort the generations of the store at `root`, into `buckets` buckets (default: as many as it has).
 
-    Raises InputMissing (66) where there is no store, BadData (65) for a file that is not what was committed, TryLater
-    (75) while another command holds the store, OutputFailed (74) where the disk is full. The old state stays until
-    all of the new one is written.
+    Raises InputMissing (66) where there is no store, BadData (65) for a file that is not what was committed or where
+    retention would leave hardly an event, TryLater (75) while another command holds the store, OutputFailed (74) where
+    the disk is full, UsageError (2) for a number of buckets that is no power of two in 1..8192. The old state stays
+    until all of the new one is written.
     """
+    if buckets is not None and not (1 <= buckets <= MAX_BUCKETS and buckets & (buckets - 1) == 0):
+        raise UsageError(f"--buckets must be a power of two in 1..{MAX_BUCKETS}; found {buckets}")
     Store.open(root)
     with folder_lock(root, "store"):
-        store = Store.open(root)
         remove_leftovers(root)
+        store = Store.open(root)
+        target, cutoff = buckets or store.buckets, cutoff_ms(store, retention_days)
         generations = store.manifest["generations"]
-        if all(g.get("compacted") for g in generations) and len(generations) < 2:
+        compacted = all(g.get("compacted") for g in generations) and len(generations) < 2
+        if compacted and target == store.buckets and not may_expire(store, cutoff):
             progress.info("already_compact", generations=len(generations))
             rows = sum(g["rows"] for g in generations)
-            return CompactReport(True, [], None, store.buckets, rows, rows, 0)
+            return CompactReport(True, [], None, target, rows, rows, 0, 0, target)
         try:
-            merged = _merge(store, threads, progress)
-            write_atomic(root / "manifest.json", canonical_json({**store.manifest, "generations": [merged]}))
+            with Workers(min(threads, MOST_THREADS)) as workers:
+                merge = _Merge(store, target, cutoff, workers, progress)
+                manifest, report = merge.run()
+            write_atomic(root / "manifest.json", canonical_json(manifest))
         finally:
             remove_leftovers(root)
-    names, before = [g["name"] for g in generations], sum(g["rows"] for g in generations)
-    return CompactReport(
-        False, names, merged["name"], store.buckets, before, merged["rows"], duplicates=before - merged["rows"]
-    )
+    return report
 
 
-def _merge(store: Store, threads: int, progress: Progress) -> dict[str, Any]:
-    """The manifest entry of the new generation, whose files are written; it keeps the sources of all it replaces."""
-    old = store.manifest["generations"]
-    name = next_generation(store.manifest)
-    new_folder(store.path / name)
-    progress.start("compact", store.buckets)
-    files = []
-    for file in _in_threads(store, name, threads):
-        files += [file] if file["rows"] else []
-        progress.advance("compact")
-    rows = sum(file["rows"] for file in files)
-    return {
-        "name": name,
-        "compacted": True,
-        "merged": [each for g in old for each in (*g.get("merged", []), g["name"])],
-        "rows": rows,
-        "duplicates": sum(g.get("duplicates", 0) + g["rows"] for g in old) - rows,
-        "files": files,
-        "sources": [source for g in old for source in g["sources"]],
-        "newest_event_ms": max((g["newest_event_ms"] for g in old if g["rows"]), default=None),
-    }
+@dataclass(frozen=True)
+class _Written:
+    """The files of one range, and what became of its rows."""
+
+    files: list[dict[str, Any]]
+    before: int = 0
+    expired: int = 0
 
 
-def _in_threads(store: Store, name: str, threads: int) -> Iterator[dict[str, Any]]:
-    """The files of all buckets in bucket order; the first error stops the rest."""
-    with ThreadPoolExecutor(max(1, threads), thread_name_prefix="compact") as pool:
-        yield from pool.map(lambda bucket: _compact_bucket(store, name, bucket), range(store.buckets))
+@dataclass(frozen=True)
+class _Merge:
+    """A store and what it is to become."""
+
+    store: Store
+    buckets: int
+    cutoff: int | None
+    workers: Workers
+    progress: Progress
+
+    @property
+    def ranges(self) -> int:
+        return min(self.store.buckets, self.buckets)
+
+    def run(self) -> tuple[dict[str, Any], CompactReport]:
+        """The manifest of the new state, whose files are written."""
+        old = self.store.manifest
+        people = old["recipients"] is not None and self.buckets != self.store.buckets
+        self.progress.start("compact", self.store.buckets * (2 if people else 1))
+        name = next_generation(old)
+        files, before, expired = self._table("events", name)
+        rows = sum(file["rows"] for file in files)
+        check_share(self.store, before, expired, self.cutoff)
+        merged = self._generation(name, files) | ({} if self.cutoff is None else {"retained_from_ms": self.cutoff})
+        generations = old["generations"]
+        report = CompactReport(
+            *(False, [g["name"] for g in generations], name, self.buckets, before, rows, before - expired - rows),
+            *(expired, self.store.buckets),
+        )
+        snapshot = self._snapshot() if people else old["recipients"]
+        return {**old, "buckets": self.buckets, "generations": [merged], "recipients": snapshot}, report
+
+    def _generation(self, name: str, files: list[dict[str, Any]]) -> dict[str, Any]:
+        """It keeps the sources of all it replaces."""
+        old = self.store.manifest["generations"]
+        return {
+            "name": name,
+            "compacted": True,
+            "merged": [each for g in old for each in (*g.get("merged", []), g["name"])],
+            "rows": sum(file["rows"] for file in files),
+            "files": files,
+            "sources": [source for g in old for source in g["sources"]],
+            "newest_event_ms": max((g["newest_event_ms"] for g in old if g["rows"]), default=None),
+        }
+
+    def _snapshot(self) -> dict[str, Any]:
+        """The recipients in the new buckets: all of them, under the next name."""
+        old = self.store.manifest["recipients"]
+        number = old["number"] + 1
+        name = f"recipients-{number:06d}"
+        files, _, _ = self._table("recipients", name)
+        check_rows(files, old["rows"])
+        return {**old, "name": name, "number": number, "files": files, "merged": [*old.get("merged", []), old["name"]]}
+
+    def _table(self, table: str, name: str) -> tuple[list[dict[str, Any]], int, int]:
+        """Files of all new buckets in order, rows before, and rows that are too old; the first error stops the rest."""
+        folder = new_folder(self.store.path / name)
+        parts = self.workers.each(lambda index: self._range(table, name, index), range(self.ranges))
+        sync(folder)
+        return [file for p in parts for file in p.files], sum(p.before for p in parts), sum(p.expired for p in parts)
+
+    def _range(self, table: str, name: str, index: int) -> _Written:
+        share = self.store.buckets // self.ranges
+        out = SortedFiles(self.store.path, name, self.store.schema(table))
+        before = expired = 0
+        try:
+            for bucket in range(index * share, (index + 1) * share):
+                before += sum(file["rows"] for file in self.store.files(table, bucket))
+                for piece in self._pieces(table, name, bucket):
+                    kept = retained(piece, self.cutoff) if table == "events" else piece
+                    expired += len(piece) - len(kept)
+                    for target, rows in _by_bucket(kept, self.buckets):
+                        out.add(target, rows)
+                self.progress.advance("compact")
+            return _Written(out.finish(), before, expired)
+        except BaseException:
+            out.abandon()
+            raise
+
+    def _pieces(self, table: str, name: str, bucket: int) -> Iterator[pl.DataFrame]:
+        if not self.store.files(table, bucket):
+            return
+        self.store.verify(bucket, (table,))
+        folder = self.store.path / name / f"spill-{bucket:04d}"
+        yield from sorted_pieces(self.store, table, bucket, WORK_BYTES // self.workers.threads, folder)
 
 
-def _compact_bucket(store: Store, name: str, bucket: int) -> dict[str, Any]:
-    store.verify(bucket)
-    events = store.read_events(bucket)
-    if events.is_empty():
-        return {"bucket": bucket, "rows": 0}
-    return write_bucket(store.path, name, bucket, 0, events, events_schema(store.id_type, store.campaign_type))
+def _by_bucket(rows: pl.DataFrame, buckets: int) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Rows in the order of h, cut where the bucket changes."""
+    bucket_N = parts_of(rows["h"].to_numpy(), buckets)
+    starts = [0, *(np.flatnonzero(np.diff(bucket_N)) + 1).tolist()] if len(rows) else []
+    for start, end in zip(starts, [*starts[1:], len(rows)], strict=False):
+        yield int(bucket_N[start]), rows[start:end]

@@ -37,8 +37,8 @@ def read_files(files: Sequence[tuple[Path, int]], schema: pa.Schema) -> pl.DataF
 
     Raises FileNotFoundError for a file that is not there, BadData (65) for one that is damaged or of another shape.
     """
-    frames = [_frame(_read_file(path, rows, schema.names), schema, path) for path, rows in files]
-    return pl.concat(frames or [_frame(schema.empty_table(), schema, Path())], rechunk=True)
+    frames = [to_frame(_read_file(path, rows, schema.names), schema, path) for path, rows in files]
+    return pl.concat(frames or [to_frame(schema.empty_table(), schema, Path())], rechunk=True)
 
 
 def _read_file(path: Path, rows: int, columns: list[str]) -> pa.Table:
@@ -69,7 +69,8 @@ def _is_null(metadata: pq.FileMetaData, column: int) -> bool:
     return bool(found) and all(told is not None and told.null_count == rows > 0 for rows, told in found)
 
 
-def _frame(table: pa.Table, schema: pa.Schema, path: Path) -> pl.DataFrame:
+def to_frame(table: pa.Table, schema: pa.Schema, path: Path) -> pl.DataFrame:
+    """The columns of `schema` out of `table`, in the types of memory; BadData (65) names `path` for a foreign word."""
     plain = [field for field in schema if field.name not in DICTIONARY]
     frame = pl.from_arrow(table.select([field.name for field in plain]).cast(pa.schema(plain)))
     assert isinstance(frame, pl.DataFrame)

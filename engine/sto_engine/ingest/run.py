@@ -21,13 +21,13 @@ from sto_engine.ingest.quarantine import Quarantine
 from sto_engine.ingest.readers import enumerate_files
 from sto_engine.ingest.source import Source, Types
 from sto_engine.ingest.spill import bucket_writer
-from sto_engine.ingest.store import STORE_VERSION, Store, next_generation, remove_leftovers
+from sto_engine.ingest.store import MAX_BUCKETS, STORE_VERSION, Store, next_generation, remove_leftovers
 from sto_engine.ingest.stream import Counts, Mebibytes, Stream
 from sto_engine.ingest.write import blocks_of, check_rows, new_folder
 from sto_engine.progress import Progress
 from sto_kernels.hashing import HASH_NAME, HASH_VERSION
 
-USERS_PER_BUCKET, DEFAULT_BUCKETS, MAX_BUCKETS = 80_000, 16, 8192
+USERS_PER_BUCKET, DEFAULT_BUCKETS = 80_000, 16
 BLOCK_ROWS, BLOCK_BYTES = 262_144, 32 << 20
 
 

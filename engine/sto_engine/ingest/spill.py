@@ -7,6 +7,7 @@ the rows lie on the disk a second time, at about 15 bytes an event.
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,64 +31,88 @@ def bucket_writer(root: Path, name: str, buckets: int, schema: pa.Schema, worker
     return SpillWriter(root, name, buckets, schema, workers)
 
 
+class Spills:
+    """Temporary files of the hash ranges `within` of so many `parts`, each a `SpillFile` once it has a row."""
+
+    def __init__(
+        self, folder: Path, parts: int, within: range, schema: pa.Schema, workers: Workers, limit: int
+    ) -> None:
+        self.folder, self.parts, self.within, self.schema = folder, parts, within, schema
+        self.workers, self.limit = workers, limit
+        self.files: dict[int, SpillFile] = {}
+        self._held = Held(schema)
+
+    def block(self, columns: dict[str, pa.Array]) -> Block:
+        return to_block(columns, self.parts, self.within)
+
+    def add(self, block: Block) -> None:
+        if block.rows:
+            self._held.add(block)
+        if self._held.rows >= ROW_GROUP * len(self.within) or self._held.nbytes >= self.limit:
+            self._flush()
+
+    def _flush(self) -> None:
+        new_folder(self.folder)
+        held, self._held = self._held, Held(self.schema)
+        self.workers.each(lambda index: self._append(index, held.bucket(index)), held.present())
+
+    def _append(self, index: int, rows: pa.Table) -> None:
+        part = self.within[index]
+        if part not in self.files:
+            self.files[part] = SpillFile(self.folder / f"{part:06d}.arrows", rows.schema)
+        self.files[part].write(rows)
+
+    def finish(self) -> list[int]:
+        """Close the files; the parts that have one, in order."""
+        if self._held.rows:
+            self._flush()
+        self.close()
+        return sorted(self.files)
+
+    def close(self) -> None:
+        for file in self.files.values():
+            file.close()
+
+
 class SpillWriter:
     """A `Writer` of two passes: `add` fills the temporary files, `finish` splits them."""
 
     def __init__(self, root: Path, name: str, buckets: int, schema: pa.Schema, workers: Workers) -> None:
         self.root, self.name, self.buckets, self.schema, self.workers = root, name, buckets, schema, workers
-        self._folder = root / name / "spill"
-        self._held = Held(schema)
-        self._streams: dict[int, SpillFile] = {}
+        self._spills = Spills(root / name / "spill", SPILLS, range(SPILLS), schema, workers, HELD_BYTES)
 
     def block(self, frame: pl.DataFrame) -> Block:
-        return to_block(to_columns(frame, self.schema), SPILLS, range(SPILLS))
+        return self._spills.block(to_columns(frame, self.schema))
 
     def add(self, block: Block) -> None:
-        if block.rows:
-            self._held.add(block)
-        if self._held.rows >= ROW_GROUP * SPILLS or self._held.nbytes >= HELD_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        new_folder(self._folder)
-        held, self._held = self._held, Held(self.schema)
-        self.workers.each(lambda index: self._append(index, held.bucket(index)), held.present())
-
-    def _append(self, index: int, rows: pa.Table) -> None:
-        if index not in self._streams:
-            self._streams[index] = SpillFile(self._folder / f"{index:03d}.arrows", rows.schema)
-        self._streams[index].write(rows)
+        self._spills.add(block)
 
     def finish(self) -> list[dict[str, Any]]:
-        if self._held.rows:
-            self._flush()
-        for stream in self._streams.values():
-            stream.close()
-        parts = self.workers.each(self._split, sorted(self._streams))
+        parts = self.workers.each(self._split, self._spills.finish())
         if parts:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self._spills.folder, ignore_errors=True)
             sync(self.root / self.name)
         return [entry for part in parts for entry in part]
 
-    def _split(self, index: int) -> list[dict[str, Any]]:
+    def _split(self, part: int) -> list[dict[str, Any]]:
         """The files of the buckets of one temporary file, which is removed."""
-        share = self.buckets // SPILLS
-        within = range(index * share, (index + 1) * share)
+        share, file = self.buckets // SPILLS, self._spills.files[part]
+        within = range(part * share, (part + 1) * share)
         limit = HELD_BYTES // self.workers.threads
         writer = BucketWriter(self.root, self.name, self.buckets, self.schema, Workers(1), within, limit)
         try:
-            for columns in self._streams[index].read():
+            for columns in file.read():
                 writer.add(to_block(columns, self.buckets, within))
             entries = writer.finish()
         except BaseException:
             writer.abandon()
             raise
-        self._streams[index].path.unlink()
+        file.path.unlink()
         return entries
 
     def abandon(self) -> None:
-        for stream in self._streams.values():
-            stream.close()
+        with suppress(OutputFailed):
+            self._spills.close()
 
 
 class SpillFile:
@@ -105,9 +130,9 @@ class SpillFile:
         self.rows += rows.num_rows
 
     def close(self) -> None:
-        with writing(self.path):
-            self._writer.close()
-            self._sink.close()
+        if not self._sink.closed:
+            with writing(self.path), self._sink:
+                self._writer.close()
 
     def read(self) -> Iterator[dict[str, pa.Array]]:
         """Columns that hold a value, batch by batch; OutputFailed (74) where rows are missing."""

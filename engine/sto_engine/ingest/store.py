@@ -12,7 +12,7 @@ them.
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from sto_engine.tables import events_schema, recipients_schema
 from sto_kernels.hashing import HASH_NAME, HASH_VERSION
 
 STORE_VERSION = 1
+MAX_BUCKETS = 8192
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,14 @@ class Store:
         Rows equal in every key column are one row. Columns: those of `columns` (default: the whole event schema, null
         where a file lacked it), then h. A compacted bucket is read as it lies: no sort, nothing but what was asked for.
         """
-        schema = events_schema(self.id_type, self.campaign_type)
+        schema = self.schema("events")
         wanted = schema.names if columns is None else list(columns)
         generations = self.manifest["generations"]
         files = [
-            (file, bool(g.get("compacted"))) for g in generations for file in g["files"] if file["bucket"] == bucket
+            (file, bool(g.get("compacted")))
+            for g in generations
+            for file in g["files"]
+            if file["bucket"] == bucket and _may_hold(file, from_ms, before_ms)
         ]
         sorted_already = len(files) == 1 and files[0][1]
         needed = {*wanted, "user_id", "event_ts"} | (set() if sorted_already else set(KEYS))
@@ -127,18 +131,16 @@ class Store:
         snapshot = self.manifest["recipients"]
         if snapshot is None:
             return None
-        keep = {name: pa.string() for name in snapshot["keep"]}
-        files = [file for file in snapshot["files"] if file["bucket"] == bucket]
-        frame = self._read(files, recipients_schema(self.id_type, keep))
+        frame = self._read(self.files("recipients", bucket), self.schema("recipients"))
         frame = frame.with_columns(hash_column(frame["user_id"]))
         # files of one flush lie in this order already
         h_U = frame["h"].to_numpy()
         rising = bool((h_U[1:] > h_U[:-1]).all())
         return frame if rising else frame.sort("h", "user_id", "row")
 
-    def verify(self, bucket: int) -> None:
+    def verify(self, bucket: int, tables: Sequence[str] = ("events", "recipients")) -> None:
         """Hash the files of a bucket; BadData (65) names one that is not what was committed."""
-        for file in self._files(bucket):
+        for file in [file for table in tables for file in self.files(table, bucket)]:
             path = self.path / file["path"]
             try:
                 found = sha256_file(path)
@@ -147,10 +149,17 @@ class Store:
             if found != file["sha256"]:
                 raise BadData(f"store file {path} must have sha256 {file['sha256']}; found {found}; ingest anew")
 
-    def _files(self, bucket: int) -> list[dict[str, Any]]:
-        files = [file for generation in self.manifest["generations"] for file in generation["files"]]
-        files += self.manifest["recipients"]["files"] if self.manifest["recipients"] else []
-        return [file for file in files if file["bucket"] == bucket]
+    def files(self, table: str, bucket: int) -> list[dict[str, Any]]:
+        """What the manifest says of the files of a bucket; `table` is "events" or "recipients"."""
+        snapshot = self.manifest["recipients"]
+        parts = self.manifest["generations"] if table == "events" else [snapshot] if snapshot else []
+        return [file for part in parts for file in part["files"] if file["bucket"] == bucket]
+
+    def schema(self, table: str) -> pa.Schema:
+        """The columns of a table of this store; recipients must have been ingested for theirs."""
+        if table == "events":
+            return events_schema(self.id_type, self.campaign_type)
+        return recipients_schema(self.id_type, dict.fromkeys(self.manifest["recipients"]["keep"], pa.string()))
 
     def _read(self, files: list[dict[str, Any]], schema: pa.Schema) -> pl.DataFrame:
         try:
@@ -159,6 +168,14 @@ class Store:
             if Store.open(self.path).manifest != self.manifest:
                 raise TryLater(f"store {self.path} was changed while it was read; run the command again") from error
             raise BadData(f"store file {error.filename} is gone; restore it or ingest anew") from error
+
+
+def _may_hold(file: Mapping[str, Any], from_ms: int | None, before_ms: int | None) -> bool:
+    """Whether a file may have events in [from_ms, before_ms); files of older versions do not say what they span."""
+    if "min_ts" not in file:
+        return True
+    too_old = from_ms is not None and file["max_ts"] < from_ms
+    return not too_old and (before_ms is None or file["min_ts"] < before_ms)
 
 
 def _between(frame: pl.DataFrame, from_ms: int | None, before_ms: int | None) -> pl.DataFrame:
@@ -187,6 +204,7 @@ def remove_leftovers(root: Path) -> None:
     merged = {name for g in manifest["generations"] for name in g.get("merged", [])} if manifest else set()
     if manifest and manifest["recipients"]:
         named.add(manifest["recipients"]["name"])
+        merged |= set(manifest["recipients"].get("merged", []))
     for folder in [*root.glob("gen-*"), *root.glob("recipients-*")]:
         if folder.name not in named:
             shutil.rmtree(folder, ignore_errors=True)

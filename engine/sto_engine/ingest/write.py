@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from sto_engine.errors import CannotCreate, OutputFailed
 from sto_engine.files import ParquetSink, sync, write_parquet
-from sto_engine.ingest.blocks import Block, Held, held_schema, to_block, to_columns
+from sto_engine.ingest.blocks import Block, Held, to_block, to_columns, to_table
 from sto_engine.ingest.decode import DICTIONARY, hash_column
 from sto_engine.ingest.flow import Workers
 
@@ -80,7 +80,7 @@ class BucketWriter:
             rows = _in_reading_order(rows)
         if bucket not in self._files:
             self._files[bucket] = BucketFile.create(self.root, self.name, bucket, 0, rows)
-        self._files[bucket].append(rows)
+        self._files[bucket].append(rows, even_groups(rows.num_rows, MOST_ROWS))
 
     def finish(self) -> list[dict[str, Any]]:
         if self._held.rows:
@@ -112,13 +112,13 @@ class BucketFile:
         path = f"{name}/bucket-{bucket:04d}-{number:04d}.parquet"
         return cls(path, bucket, ParquetSink(root / path, rows.schema, _dictionary(rows), SPLIT))
 
-    def append(self, rows: pa.Table) -> None:
-        """Write the rows as one row group, or as several even ones where they are too many."""
+    def append(self, rows: pa.Table, group: int) -> None:
+        """Write the rows in row groups of `group` rows."""
         if "event_ts" in rows.schema.names:
             span = pc.min_max(rows["event_ts"].cast(pa.int64())).as_py()
             self.first_ms = span["min"] if self.first_ms is None else min(self.first_ms, span["min"])
             self.last_ms = span["max"] if self.last_ms is None else max(self.last_ms, span["max"])
-        self.sink.write(rows, even_groups(rows.num_rows, MOST_ROWS))
+        self.sink.write(rows, group)
 
     def finish(self) -> dict[str, Any]:
         """What the manifest says of the file, which has its name now; the folder is for the caller to sync."""
@@ -151,8 +151,7 @@ def write_bucket(
 ) -> dict[str, Any]:
     """Write one bucket file, text as plain strings; returns what the manifest says of it."""
     path = f"{generation}/bucket-{bucket:04d}-{number:04d}.parquet"
-    kinds, columns = held_schema(schema), to_columns(rows, schema)
-    table = pa.table([columns.get(n, pa.nulls(len(rows), kinds.field(n).type)) for n in kinds.names], schema=kinds)
+    table = to_table(rows, schema)
     group = even_groups(len(rows), ROW_GROUP)
     sha256 = write_parquet(root / path, table, group, _dictionary(table), split=SPLIT)
     entry = {"bucket": bucket, "path": path, "rows": table.num_rows, "sha256": sha256}
