@@ -29,8 +29,12 @@ def read_parquet(path: Path, columns: Sequence[str], words: Sequence[str]) -> It
         open_random(path) as raw,
         pq.ParquetFile(raw, page_checksum_verification=True, read_dictionary=list(words)) as file,
     ):
+        rows, found = file.metadata.num_rows, 0
         for batch in file.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False):
+            found += batch.num_rows
             yield pa.Table.from_batches([batch])
+        if found != rows:  # no checksum covers the footer
+            raise pa.ArrowInvalid(f"its footer promises {rows} rows, and {found} were read")
 
 
 def arrow_schema(path: Path) -> pa.Schema:

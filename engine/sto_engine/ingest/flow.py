@@ -80,10 +80,13 @@ def _until_error(items: Iterable[Item], errors: list[Exception]) -> Iterator[Ite
 def gather(frames: Iterable[pl.DataFrame], rows: int, limit: int) -> Iterator[pl.DataFrame]:
     """The same rows in fewer frames: each of at least `rows` rows or `limit` bytes, but the last."""
     held: list[pl.DataFrame] = []
+    count, size = 0, 0  # kept up to date: many small files make many small frames
     for frame in frames:
-        held += [frame] if len(frame) else []
-        if sum(map(len, held)) >= rows or sum(each.estimated_size() for each in held) >= limit:
+        if len(frame):
+            held.append(frame)
+            count, size = count + len(frame), size + int(frame.estimated_size())
+        if count >= rows or size >= limit:
             yield pl.concat(held, rechunk=True)
-            held = []
+            held, count, size = [], 0, 0
     if held:
         yield pl.concat(held, rechunk=True)

@@ -22,6 +22,8 @@ class Quarantine:
     payload: bool
     counts: Counter[str] = field(default_factory=Counter)
     _held: list[pl.DataFrame] = field(default_factory=list)
+    _rows: int = 0
+    _bytes: int = 0
     _sink: ParquetSink | None = None
 
     def add(self, bad: pl.DataFrame, file: Path) -> None:
@@ -33,12 +35,13 @@ class Quarantine:
         payload = pl.struct(values).struct.json_encode() if self.payload else pl.lit(None, pl.String)
         rows = bad.with_columns(file=pl.lit(file.name), payload=payload).select(QUARANTINE.names)
         self._held.append(rows)
-        if sum(map(len, self._held)) >= ROW_GROUP or sum(each.estimated_size() for each in self._held) > _FLUSH_BYTES:
+        self._rows, self._bytes = self._rows + len(rows), self._bytes + int(rows.estimated_size())
+        if self._rows >= ROW_GROUP or self._bytes > _FLUSH_BYTES:
             self._flush()
 
     def _flush(self) -> None:
         table = pl.concat(self._held).to_arrow().cast(QUARANTINE)
-        self._held = []
+        self._held, self._rows, self._bytes = [], 0, 0
         if self._sink is None:
             path = new_folder(self.root / "quarantine") / f"{self.name}-0000.parquet"
             self._sink = ParquetSink(path, QUARANTINE, ["rule", "file", "column"])

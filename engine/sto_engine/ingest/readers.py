@@ -44,8 +44,15 @@ def enumerate_files(patterns: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for pattern in patterns:
         for path in expand_url(pattern, _hidden) if is_url(pattern) else _expand(pattern):
-            found.setdefault(path.resolve())
+            found.setdefault(_resolved(path))
     return sorted(found)
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError is what pathlib makes of a circle of links
+        raise InputMissing(f"{path} cannot be read: {error}; remove the link") from error
 
 
 def _expand(pattern: str) -> list[Path]:
@@ -73,7 +80,7 @@ def _folder(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
         files += [Path(base) / name for name in names if not _hidden(name)]
     for file in files:
-        if not file.resolve().is_relative_to(root):
+        if not _resolved(file).is_relative_to(root):
             raise BadData(f"{file} is a link that leaves {folder}; copy the file into the folder or name it itself")
     if not files:
         raise InputMissing(f"folder {folder} holds no files; expected {', '.join(SUFFIXES[:4])} ...")
