@@ -79,27 +79,56 @@ def _mixture(
 ) -> None:
     """Posterior mean curve of the mixture into `rate`; `weight` is scratch [K, L]."""
     shapes = len(shape_K48)
-    count = np.zeros(LANES)
+    count, likelihood, expected = np.zeros(LANES), np.empty(LANES), np.empty(LANES)
     gain = np.empty((shapes, LANES))
     for cell in range(48):
         for lane in range(LANES):
             count[lane] += opens[cell, lane]
     for k in range(shapes):
-        likelihood, expected = np.zeros(LANES), np.zeros(LANES)
-        for cell in range(48):
-            for lane in range(LANES):
-                likelihood[lane] += opens[cell, lane] * log_shape_K48[k, cell]
-                expected[lane] += exposure[cell, lane] * shape_K48[k, cell]
+        _weigh(opens, log_shape_K48[k], likelihood)
+        _weigh(exposure, shape_K48[k], expected)
         for lane in range(LANES):
             gain[k, lane] = (RATE_PRIOR + count[lane]) / (RATE_PRIOR + expected[lane])
             weight[k, lane] = likelihood[lane] + log_prior_CK[cohort[lane], k]
             weight[k, lane] -= (RATE_PRIOR + count[lane]) * math.log(RATE_PRIOR + expected[lane])
     normalise(weight)
-    rate[:] = 0.0
     for k in range(shapes):
-        for cell in range(48):
+        for lane in range(LANES):
+            weight[k, lane] *= gain[k, lane]
+    _mean_curve(weight, shape_K48, rate)
+
+
+@jit
+def _mean_curve(weight: Array, shape_K48: Array, rate: Array) -> None:
+    """Shapes by the weights [K, L] of each lane, summed four at a time."""
+    shapes = len(shape_K48)
+    for cell in range(48):
+        for lane in range(LANES):
+            rate[cell, lane] = 0.0
+        for k in range(0, shapes - 3, 4):
+            a, b, c, d = shape_K48[k, cell], shape_K48[k + 1, cell], shape_K48[k + 2, cell], shape_K48[k + 3, cell]
             for lane in range(LANES):
-                rate[cell, lane] += weight[k, lane] * gain[k, lane] * shape_K48[k, cell]
+                total = rate[cell, lane] + weight[k, lane] * a
+                total += weight[k + 1, lane] * b
+                total += weight[k + 2, lane] * c
+                rate[cell, lane] = total + weight[k + 3, lane] * d
+        for k in range(shapes - shapes % 4, shapes):
+            for lane in range(LANES):
+                rate[cell, lane] += weight[k, lane] * shape_K48[k, cell]
+
+
+@jit
+def _weigh(x: Array, weight_48: Array, total: Array) -> None:
+    """Sum of the cells of each lane by their weights. Four cells at a time: `total` is loaded and stored less often."""
+    for lane in range(LANES):
+        total[lane] = 0.0
+    for cell in range(0, 48, 4):
+        a, b, c, d = weight_48[cell], weight_48[cell + 1], weight_48[cell + 2], weight_48[cell + 3]
+        for lane in range(LANES):
+            near = total[lane] + x[cell, lane] * a
+            near += x[cell + 1, lane] * b
+            near += x[cell + 2, lane] * c
+            total[lane] = near + x[cell + 3, lane] * d
 
 
 @jit
