@@ -101,7 +101,9 @@ def _enum(values: pa.ChunkedArray, name: str, path: Path) -> pl.Series:
         foreign = sorted(set(words) - set(known))
         if foreign:
             raise BadData(f"{name} must be one of {', '.join(known)}; found {foreign[:5]} in store file {path}")
-        chunks.append(pc.take(pa.array([code_of[word] for word in words], pa.uint8()), coded.indices))
+        # not pa.array: it imports pandas, where that is installed, to ask whether this is one of its series
+        codes_W = pl.Series([code_of[word] for word in words], dtype=pl.UInt8).to_arrow()
+        chunks.append(pc.take(codes_W, coded.indices))
     codes = pl.Series(name, pa.chunked_array(chunks, pa.uint8()), dtype=pl.UInt8)
     return codes.cat.to(pl.Enum(known))
 
