@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 _PACKAGES = (
-    *("sto-engine", "numpy", "torch", "llvmlite", "triton", "xgboost", "xgboost-cpu"),
+    *("sto-engine", "numpy", "numba", "polars", "pyarrow", "torch", "llvmlite", "triton", "xgboost", "xgboost-cpu"),
+    *("duckdb", "chdb"),
     *("lightgbm", "onnx", "onnxmltools", "onnxruntime", "ydf", "nvforest-cu12", "nvforest-cu13"),
 )
 _HERE = Path(__file__).resolve()
@@ -89,14 +90,14 @@ class OthersMeter:
 
     @staticmethod
     def _now() -> tuple[float, float, float] | None:
-        """Wall seconds, busy seconds of all CPUs together, CPU seconds of this process."""
+        """Wall seconds, busy seconds of all CPUs together, CPU seconds of this process and its ended children."""
         try:
             ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
         except (OSError, ValueError):
             return None
         user, nice, system, _idle, _iowait, irq, softirq, steal = ticks
         busy_s = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-        return time.monotonic(), busy_s, time.process_time()
+        return time.monotonic(), busy_s, sum(os.times()[:4])
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from sto_bench import limits, machine
@@ -16,6 +16,7 @@ from sto_bench.contest import Outcome
 from sto_bench.runner import ratio, spread
 
 BUSY_CORES = 0.1
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _metric(name: str, unit: str, values: Sequence[float]) -> dict[str, Any]:
     return {"metric": name, "unit": unit, "median": median, "q20": q20, "q80": q80, **rest}
 
 
-def busiest(records: Sequence[Record]) -> float | None:
+def busiest(records: Sequence[Any]) -> float | None:
     """The most cores that other processes took during a contestant's timings; None where that is not worth a word."""
     cores = max((r.others_cores or 0.0 for r in records), default=0.0)
     return cores if cores > BUSY_CORES else None
@@ -109,9 +110,14 @@ def busiest(records: Sequence[Record]) -> float | None:
 
 def read(path: Path) -> list[Record]:
     """The records of a results file, none when it does not exist. Raises ValueError for lines that are no records."""
+    return read_as(Record, path)
+
+
+def read_as(kind: type[R], path: Path) -> list[R]:
+    """`read` of records of another suite, a dataclass."""
     if not path.exists():
         return []
-    known = {f.name for f in fields(Record)}
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     found = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
@@ -120,20 +126,22 @@ def read(path: Path) -> list[Record]:
             raise ValueError(f"{path}:{number} is no JSON: {error}") from error
         if not isinstance(values, dict) or values.keys() != known:
             raise ValueError(f"{path}:{number} must hold the fields of a measurement; write it anew with bench --json")
-        found.append(Record(**values))
+        found.append(kind(**values))
     return found
 
 
-def replace_cases(path: Path, records: Sequence[Record]) -> None:
+def replace_cases(path: Path, records: Sequence[Any]) -> None:
     """Put `records` into a results file in place of all it held of their cases; other cases stay as they are.
 
     A case's lines always come from one run, as its ratios must.
     """
-    new = {record.case for record in records}
-    write(path, [*(record for record in read(path) if record.case not in new), *records])
+    if records:
+        new = {record.case for record in records}
+        old = read_as(type(records[0]), path)
+        write(path, [*(record for record in old if record.case not in new), *records])
 
 
-def write(path: Path, records: Iterable[Record]) -> None:
+def write(path: Path, records: Iterable[Any]) -> None:
     """Write a results file, whole or not at all."""
     lines = [json.dumps(asdict(record), allow_nan=False) + "\n" for record in records]
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")

@@ -16,12 +16,14 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from sto_bench import machine
 from sto_bench.contest import Choice, Clock, Contestant, GateFailed, Missing, Outcome, Scorer, Watch
 
+T = TypeVar("T")
 # messages of libraries run to pages; a results file keeps a line of them
 REASON_CHARS = 300
 
@@ -75,7 +77,7 @@ def contest(contestants: Sequence[Contestant], users: int, rules: Rules, watch: 
         for entry in entries:
             stack.callback(entry.scorer.close)
         for number in range(rules.rounds):
-            for entry in _order(running, number):
+            for entry in order(running, number):
                 if _attempt(entry.contestant, partial(_turn, entry, rules), ended) is None:
                     running.remove(entry)
             watch.info("round_ended", round=number + 1, of=rules.rounds)
@@ -128,7 +130,7 @@ def _size(scorer: Scorer, users: int, limit: int, rules: Rules) -> tuple[int, in
         scorer.load(users)
 
 
-def _order(entries: list[_Entry], number: int) -> list[_Entry]:
+def order(entries: list[T], number: int) -> list[T]:
     """Another one first in every round, and another one before it: rotated, every other round reversed."""
     at = number % max(1, len(entries))
     rotated = entries[at:] + entries[:at]

@@ -1,11 +1,11 @@
-"""`sto-engine bench`: thin commands over sto_bench, and the place where its errors become the engine's."""
+"""`sto-engine bench`: thin commands over sto_bench and sto_pipeline, where their errors become the engine's."""
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +14,7 @@ from sto_engine.errors import BadData, CannotCreate, Unavailable, UsageError
 from sto_engine.options import PATH
 
 if TYPE_CHECKING:
-    from sto_bench.records import Record
+    from sto_pipeline.cases import Kind
 
 
 @click.group()
@@ -50,21 +50,108 @@ def kernel(
     \b
     Example:  sto-engine bench kernel --quick --json kernel.jsonl
     """
-    if quick and full:
-        raise UsageError("bench kernel expects --quick or --full; found both")
+    tier = _tier("kernel", quick, full)
     with _needs_xgboost():
         from sto_bench import suite
-    tier = "quick" if quick else "full" if full else "default"
+    from sto_bench.records import Record
+
     try:
         plan = suite.make_plan(tier, cases, impls, peers, setup.threads, setup.seed)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    records = suite.run(plan, setup.progress, _keeper(json_path))
+    records = suite.run(plan, setup.progress, _keeper(Record, json_path))
     red = suite.red_gates(records)
     head = {"file": str(json_path) if json_path else None, "measurements": len(records), "red_gates": len(red)}
     setup.show({**head, **suite.summary(records), "warnings": suite.warnings(records)})
     if red:
         raise BadData("; ".join(red))
+
+
+def _pipeline_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What the benchmarks of the data path share, beside the common options."""
+    options = (
+        click.option("--quick", is_flag=True, help="One small case; figures for a first look only."),
+        click.option("--full", is_flag=True, help="Every case; makes its inputs for minutes the first time."),
+        click.option(
+            "--json", "json_path", type=PATH, metavar="FILE", help="Keep the measurements, one JSON line each."
+        ),
+        click.option("--case", "cases", multiple=True, metavar="NAME", help="This case only; repeatable."),
+        click.option("--peer", "peers", multiple=True, metavar="NAME", help='This peer only, or "none"; repeatable.'),
+        click.option("--work", type=PATH, metavar="DIR", help="Where inputs are kept; default: the user's cache."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@bench.command()
+@_pipeline_options
+@common
+def features(setup: Setup, **options: Any) -> None:
+    """Time the counting of histories, from store files to every tensor, beside engines that compute the same.
+
+    Each turn is a process of its own. An answer that is not the plain twins' gets no time; ours then ends with 65.
+
+    \b
+    Example:  sto-engine bench features --quick --json features.jsonl
+    """
+    _pipeline("features", setup, **options)
+
+
+@bench.command()
+@_pipeline_options
+@common
+def ingest(setup: Setup, **options: Any) -> None:
+    """Time `sto-engine ingest` from raw files to a store, beside engines that only write by bucket.
+
+    \b
+    Example:  sto-engine bench ingest --quick --json ingest.jsonl
+    """
+    _pipeline("ingest", setup, **options)
+
+
+@bench.command()
+@_pipeline_options
+@common
+def score(setup: Setup, **options: Any) -> None:
+    """Time the nightly `sto-engine score`, from a compacted store and a bundle to committed assignments, by stage.
+
+    \b
+    Example:  sto-engine bench score --quick --json score.jsonl
+    """
+    _pipeline("score", setup, **options)
+
+
+def _pipeline(
+    kind: "Kind",
+    setup: Setup,
+    quick: bool,
+    full: bool,
+    json_path: Path | None,
+    cases: tuple[str, ...],
+    peers: tuple[str, ...],
+    work: Path | None,
+) -> None:
+    from sto_pipeline import suite
+    from sto_pipeline.records import Measure
+
+    tier = _tier(kind, quick, full)
+    try:
+        plan = suite.make_plan(kind, tier, cases, peers, setup.threads, work)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    measures = suite.run(plan, setup.progress, _keeper(Measure, json_path))
+    red = suite.red_gates(measures)
+    head = {"file": str(json_path) if json_path else None, "measurements": len(measures), "red_gates": len(red)}
+    setup.show({**head, **suite.summary(measures), "warnings": suite.warnings(measures)})
+    if red:
+        raise BadData("; ".join(red))
+
+
+def _tier(name: str, quick: bool, full: bool) -> str:
+    if quick and full:
+        raise UsageError(f"bench {name} expects --quick or --full; found both")
+    return "quick" if quick else "full" if full else "default"
 
 
 @contextmanager
@@ -78,17 +165,17 @@ def _needs_xgboost() -> Iterator[None]:
         ) from error
 
 
-def _keeper(path: Path | None) -> "Callable[[list[Record]], None]":
+def _keeper(kind: type[Any], path: Path | None) -> Callable[[list[Any]], None]:
     """What writes the records of each case as it is done. A file that cannot take them is refused before the work."""
     if path is None:
         return lambda records: None
     from sto_bench.machine import cpu_name
-    from sto_bench.records import read, replace_cases
+    from sto_bench.records import read_as, replace_cases
 
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise CannotCreate(f"--json {path} cannot be created: {path.parent} is not a folder that can be written to")
     try:
-        others = {record.cpu for record in read(path)} - {cpu_name()}
+        others = {record.cpu for record in read_as(kind, path)} - {cpu_name()}
     except ValueError as error:
         raise BadData(f"--json {path} must be a results file of bench; {error}") from error
     if others:

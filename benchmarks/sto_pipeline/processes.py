@@ -1,0 +1,90 @@
+"""A contestant in a process of its own, so that its peak memory, start and threads are its own."""
+
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+POLL_S = 0.02
+ERROR_CHARS = 300
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that ended well: wall and CPU seconds from start to end, peak memory with children, what it said."""
+
+    seconds: float
+    core_s: float
+    peak_mib: float
+    out: str
+
+
+class ChildFailed(Exception):
+    """A process that did not end well; the text is the end of what it said."""
+
+
+def run(command: Sequence[str], environment: Mapping[str, str], timeout_s: float = 1800) -> Ended:
+    """Run `command` to its end; ChildFailed unless its exit code is 0.
+
+    Memory is the resident set of the process and its children together, sampled every 20 ms, or where that is larger
+    the peak that the kernel kept of the process alone.
+    """
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        began = time.perf_counter()
+        child = subprocess.Popen(command, stdout=out, stderr=err, env={**os.environ, **environment})
+        watch = _Watch(child.pid)
+        watch.start()
+        timer = threading.Timer(timeout_s, child.kill)
+        timer.start()
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - began
+        timer.cancel()
+        watch.stop()
+        child.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        if child.returncode:
+            said = " ".join((err.read() or out.read()).split())[-ERROR_CHARS:]
+            raise ChildFailed(f"{Path(command[0]).name} ended with {child.returncode}: {said}")
+        core_s = usage.ru_utime + usage.ru_stime
+        return Ended(seconds, core_s, max(watch.peak_mib, usage.ru_maxrss / 1024), out.read())
+
+
+class _Watch(threading.Thread):
+    """Samples the memory of a process and its children until it is stopped."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._pid, self._done, self.peak_mib = pid, threading.Event(), 0.0
+
+    def run(self) -> None:
+        while not self._done.wait(POLL_S):
+            self.peak_mib = max(self.peak_mib, sum(_resident_mib(pid) for pid in _family(self._pid)))
+
+    def stop(self) -> None:
+        self._done.set()
+        self.join()
+
+
+def _family(pid: int) -> list[int]:
+    """The process and all that descends from it."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(word) for word in task.read_text().split()]
+        except OSError:
+            continue
+        found += [one for child in children for one in _family(child)]
+    return found
+
+
+def _resident_mib(pid: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

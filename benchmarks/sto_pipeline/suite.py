@@ -1,0 +1,85 @@
+"""A whole run of one part of the data path: for each case what it runs on, its contest, its lines of results."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sto_bench.contest import Watch
+from sto_bench.records import busiest
+from sto_pipeline import features, ingest, nightly
+from sto_pipeline.cases import Case, Kind, contestants, select
+from sto_pipeline.contest import contest
+from sto_pipeline.made import Work
+from sto_pipeline.records import Measure, make_measures
+
+_ENTRANTS = {"features": features.entrants, "ingest": ingest.entrants, "score": nightly.entrants}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run, and with whom."""
+
+    cases: Sequence[Case]
+    peers: tuple[str, ...]
+    threads: int
+    work: Path | None
+
+
+def make_plan(
+    kind: Kind, tier: str, cases: tuple[str, ...], peers: tuple[str, ...], threads: int, work: Path | None
+) -> Plan:
+    """The plan of a tier (quick, default, full), or of the cases and peers named. ValueError for an unknown name."""
+    chosen = select(kind, cases, tier)
+    for case in chosen:
+        contestants(case, peers)
+    return Plan(chosen, peers, threads, work)
+
+
+def run(plan: Plan, watch: Watch, keep: Callable[[list[Measure]], None]) -> list[Measure]:
+    """Run the plan; `keep` is given the lines of each case as soon as it is done."""
+    work = Work.at(plan.work, watch, plan.threads)
+    found: list[Measure] = []
+    for case in plan.cases:
+        watch.info("case_started", case=case.name)
+        entrants = _ENTRANTS[case.kind](case, contestants(case, plan.peers), work)
+        watch.start("rounds", max(entrant.rounds for entrant in entrants))
+        contest(entrants, watch)
+        for ended in (entrant.ended for entrant in entrants if entrant.ended is not None):
+            tell = watch.info if ended.status == "skipped" else watch.warn
+            tell(ended.status, case=case.name, scorer=ended.name, reason=ended.reason)
+        measures = make_measures(case, entrants, plan.threads)
+        keep(measures)
+        found += measures
+    return found
+
+
+def red_gates(measures: Sequence[Measure]) -> list[str]:
+    """Ours where it was wrong or failed, as sentences."""
+    return [
+        f"{m.impl} on {m.case} {'is wrong' if m.status == 'wrong' else 'failed'}: {m.reason}"
+        for m in measures
+        if m.is_ours and m.status in ("wrong", "failed")
+    ]
+
+
+def warnings(measures: Sequence[Measure]) -> list[str]:
+    """What makes the figures doubtful: a machine that did other work meanwhile."""
+    cores = busiest(measures)
+    return [f"other processes took up to {cores:.1f} cores during the timings: measure anew"] if cores else []
+
+
+def summary(measures: Sequence[Measure]) -> dict[str, dict[str, str]]:
+    """For people: by case, the rate of each contestant, or why there is none."""
+    found: dict[str, dict[str, str]] = {}
+    for m in measures:
+        found.setdefault(m.case, {})[m.impl] = _cell(m)
+    return found
+
+
+def _cell(m: Measure) -> str:
+    if m.median is None or m.q20 is None or m.q80 is None:
+        return f"{m.status}: {m.reason}"
+    ratios = "".join(f"; {value:.3g} x {name}" for name, value in m.ratio_to.items())
+    stages = "".join(f"; {name} {seconds:.2f} s" for name, seconds in m.stages.items())
+    cost = f"{m.core_s or 0:.2f} core-s, {m.peak_mib or 0:,.0f} MiB"
+    return f"{m.median:,.0f} {m.unit} ({m.q20:,.0f}-{m.q80:,.0f}), {cost}{ratios}{stages}"
