@@ -44,8 +44,9 @@ class Url(type(Path())):  # type: ignore[misc]
 
     def native(self, random: bool) -> pa.NativeFile:
         """The bytes, for reading anywhere or from the start; InputMissing (66) where they cannot be had."""
-        opened = self.filesystem.open_input_file if random else self.filesystem.open_input_stream
-        return _had(self.url, lambda: opened(self.key))
+        if random:
+            return _had(self.url, lambda: self.filesystem.open_input_file(self.key))
+        return _had(self.url, lambda: self.filesystem.open_input_stream(self.key, compression=None))
 
     def open(self, mode: str = "r", *_: Any, **__: Any) -> IO[Any]:
         """Only "rb": a stream of the bytes."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sto_engine.errors import BadData
 from sto_engine.ingest.formats import open_stream, slices
 
-BAD = "\0bad"  # bool: rows that are none; only in batches that hold one
+BAD = "\x1fbad"  # bool: rows that are none; only in batches that hold one
 _BLOCK = 16 << 20
 _HEADER = 1 << 20
 _WIDE_CHARS = (b"\xff\xfe", b"\xfe\xff")
@@ -33,9 +33,6 @@ def read_csv(path: Path, columns: Sequence[str], words: Sequence[str]) -> Iterat
     """Batches of `columns` as bytes, those in `words` as dictionaries of bytes."""
     head = _header(path)
     names = head.names
-    twice = sorted({name for name in columns if names.count(name) > 1})
-    if twice:
-        raise BadData(f"{path} names the column {', '.join(twice)} twice; rename one")
     if head.alone:
         return
     read = [*columns, *([names[-1]] if names[-1] not in columns else [])]  # the last one tells of an unclosed quote
@@ -46,26 +43,45 @@ def read_csv(path: Path, columns: Sequence[str], words: Sequence[str]) -> Iterat
     )
     parse = csv.ParseOptions(delimiter=head.delimiter, newlines_in_values=True, invalid_row_handler=rows.take)
     options = csv.ReadOptions(block_size=_BLOCK, use_threads=False, column_names=names, skip_rows=head.lines)
-    with open_stream(path) as stream, csv.open_csv(stream, options, parse, convert) as reader:
-        yield from _batches(reader, rows, path, names[-1])
-
-
-def _batches(reader: csv.CSVStreamingReader, rows: "_BadRows", path: Path, last: str) -> Iterator[pa.Table]:
-    ending = None
     try:
-        for batch in reader:
-            for table in slices(batch):
-                ending = table[last][-1].as_py()
-                yield rows.placed(table)
+        with open_stream(path) as stream:
+            tail = _Tail(stream)
+            with csv.open_csv(tail, options, parse, convert) as reader:
+                yield from _batches(reader, rows, path, names[-1], tail)
     except pa.ArrowInvalid as error:
         if "straddl" not in str(error):
             raise
         raise BadData(f"{path} has a row of more than {_BLOCK >> 20} MiB; is a quote never closed?") from error
-    if rows.unclosed or (ending is not None and ending.endswith(b"\n")):
+
+
+def _batches(
+    reader: csv.CSVStreamingReader, rows: "_BadRows", path: Path, last: str, tail: "_Tail"
+) -> Iterator[pa.Table]:
+    ending = b""
+    for batch in reader:
+        for table in slices(batch):
+            ending = table[last][-1].as_py() or b""
+            yield rows.placed(table)
+    if rows.unclosed or (b"\n" in ending and not tail.bytes.rstrip(b"\r\n").endswith(b'"')):
         raise BadData(f"{path} opens a quote near its end that is never closed; write it again")
     rest = rows.rest(reader.schema)
     if rest.num_rows:
         yield rest
+
+
+class _Tail:
+    """A stream that remembers its last bytes, which tell whether a last value over many lines was closed."""
+
+    closed = False
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+        self.bytes = b""
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._stream.read(size if size >= 0 else None)
+        self.bytes = (self.bytes + data[-64:])[-64:]
+        return data
 
 
 class _BadRows:

@@ -58,6 +58,8 @@ def recognise(
         source, also = _source(path, ours, found, mapped, _NAMES[table].get(ours, ()))
         if source is None:
             continue
+        if found.count(source) > 1:
+            raise BadData(f"{path} names the column {source} twice; rename one")
         columns[ours] = source
         if source != ours and ours not in mapped:
             notes.append(f"{ours} is read from {source}" + (f" (not from {', '.join(also)})" if also else ""))

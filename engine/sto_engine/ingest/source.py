@@ -44,8 +44,8 @@ _UNITS = b"epoch units"
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows of a file: `good` in the columns of the schema, `bad` with rule, column, row (and, where quarantine keeps
-    payloads, the columns of the file as text), counts of nulled values, and of words that are no event type.
+    """Rows of a file: `good` in the columns of the schema; `bad` with rule, column, row, user_id (and, where quarantine
+    keeps payloads, the columns of the file as text); counts of nulled values, and of words that are no event type.
 
     `rows` = len(good) + len(bad). `read_rows` were read: as many, but for the wide layout, where a good row counts as
     the events that it becomes.
@@ -172,9 +172,8 @@ def prepare(source: Source, batch: pa.Table, first_row: int, types: Types) -> Pr
     if context.wide:
         good = events_of(good, [name for name in WIDE_NAMES if name in good.columns])
     good, untold = finished(good, types.schema(source.table).names, context)
-    bad = _placed(result.bad, first_row)
-    if source.config.ingest.quarantine_payload:
-        bad = bad.with_columns(_payload(batch, columns, result.bad["at"]))
+    payload = source.config.ingest.quarantine_payload
+    bad = _placed(result.bad, first_row).with_columns(_values(batch, columns, result.bad["at"], payload))
     if len(bad) and source.config.ingest.on_bad_row == "fail":
         raise _bad_row(source.path, bad)
     return Prepared(good, bad, result.nulled + untold, len(good) + len(bad), context.words, batch.num_rows)
@@ -184,8 +183,17 @@ def _context(source: Source, batch: pa.Table, first_row: int) -> Context:
     kept = (batch.schema.metadata or {}).get(_UNITS)
     units = json.loads(kept) if kept else {name: epoch_unit(batch[name]) for name in _times(batch)}
     constants = [name for name, column in source.dialect.columns.items() if column in source.constants]
+    dialect = source.dialect
     return Context(
-        source.path, source.table, source.config, source.dialect.wide, source.from_text, first_row, units, constants
+        path=source.path,
+        table=source.table,
+        config=source.config,
+        names=dialect.columns,
+        wide=dialect.wide,
+        from_text=source.from_text,
+        first_row=first_row,
+        units=units,
+        constants=constants,
     )
 
 
@@ -209,10 +217,12 @@ def _placed(bad: pl.DataFrame, first_row: int) -> pl.DataFrame:
     return bad.with_columns(row=pl.col("at").cast(pl.UInt64) + first_row).drop("at")
 
 
-def _payload(batch: pa.Table, columns: dict[str, Typed], at: pl.Series) -> list[pl.Series]:
-    """The values of rows: ids as the store has them (a raw one must not outlive its pseudonym, and erasure finds people
-    by theirs), others as the file has them, as text; addresses are left out."""
+def _values(batch: pa.Table, columns: dict[str, Typed], at: pl.Series, payload: bool) -> list[pl.Series]:
+    """Of rows the person and, for a payload, all the rest: ids as the store has them (a raw one must not outlive its
+    pseudonym, and erasure finds people by theirs), others as the file has them, as text, but for addresses."""
     ids = [name for name in ("user_id", "campaign_id") if name in columns]
+    if not payload:
+        return [columns["user_id"].values.gather(at).alias("user_id")]
     names = [name for name in batch.column_names if name not in (*ids, BAD, IP, "email")]
     typed = [columns[name].values.gather(at).alias(name) for name in ids]
     return typed + [_as_text(batch[name].take(at.to_arrow())).alias(name) for name in names]

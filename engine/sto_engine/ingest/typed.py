@@ -52,12 +52,13 @@ class Types:
 
 @dataclass(frozen=True)
 class Context:
-    """Where a batch comes from: its file, whether all of it is text, its first row, the units of whole numbers, and
-    columns that are the same in every row."""
+    """Where a batch comes from: its file, what that calls our columns, whether all of it is text, its first row, the
+    units of whole numbers, and the columns that are the same in every row."""
 
     path: Path
     table: str
     config: Config
+    names: Mapping[str, str]
     wide: bool
     from_text: bool
     first_row: int
@@ -66,7 +67,9 @@ class Context:
     words: Counter[str] = field(default_factory=Counter)
 
     def where(self, name: str) -> str:
-        return f"{self.path}: {name}"
+        """ "file: column" for messages."""
+        source = self.names.get(name, name)
+        return f"{self.path}: {name}" + (f" (column {source})" if source != name else "")
 
 
 def typed_columns(batch: pa.Table, types: Types, context: Context) -> dict[str, Typed]:
