@@ -22,10 +22,11 @@ from sto_engine.errors import UsageError
 from sto_engine.files import canonical_json, folder_lock, sync, write_atomic
 from sto_engine.ingest.blocks import parts_of
 from sto_engine.ingest.flow import Workers
+from sto_engine.ingest.manifest import MAX_BUCKETS
 from sto_engine.ingest.pieces import sorted_pieces
 from sto_engine.ingest.retention import check_share, cutoff_ms, may_expire, retained
 from sto_engine.ingest.sorted_file import SortedFiles
-from sto_engine.ingest.store import MAX_BUCKETS, Store, next_generation, remove_leftovers
+from sto_engine.ingest.store import Store, next_generation, remove_leftovers
 from sto_engine.ingest.write import check_rows, new_folder
 from sto_engine.progress import Progress
 

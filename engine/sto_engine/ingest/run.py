@@ -16,12 +16,13 @@ from sto_engine.errors import BadData, UsageError
 from sto_engine.files import canonical_json, folder_lock, write_atomic
 from sto_engine.ingest.flow import Workers, gather
 from sto_engine.ingest.inputs import HashedInput, Input
+from sto_engine.ingest.manifest import MAX_BUCKETS
 from sto_engine.ingest.pseudonyms import check_pseudonyms
 from sto_engine.ingest.quarantine import Quarantine
 from sto_engine.ingest.readers import enumerate_files
 from sto_engine.ingest.source import Source, Types
 from sto_engine.ingest.spill import bucket_writer
-from sto_engine.ingest.store import MAX_BUCKETS, STORE_VERSION, Store, next_generation, remove_leftovers
+from sto_engine.ingest.store import STORE_VERSION, Store, next_generation, remove_leftovers
 from sto_engine.ingest.stream import Counts, Mebibytes, Stream
 from sto_engine.ingest.write import blocks_of, check_rows, new_folder
 from sto_engine.progress import Progress
@@ -103,9 +104,13 @@ class _Ingest:
         try:
             snapshot = self._snapshot(people, types) if people else self.manifest["recipients"]
             generation = self._generation(events, types) if events else None
-        except BaseException:
+            self._commit(snapshot, generation)
+        finally:
             remove_leftovers(self.root)
-            raise
+        self.report.buckets = self.manifest["buckets"]
+        return self.report
+
+    def _commit(self, snapshot: dict[str, Any] | None, generation: dict[str, Any] | None) -> None:
         generations = [*self.manifest["generations"], *([generation] if generation else [])]
         self.manifest.update(
             store_version=STORE_VERSION,
@@ -115,9 +120,6 @@ class _Ingest:
             newest_event_ms=max((g["newest_event_ms"] for g in generations if g["rows"]), default=None),
         )
         write_atomic(self.root / "manifest.json", canonical_json(self.manifest))
-        remove_leftovers(self.root)
-        self.report.buckets = self.manifest["buckets"]
-        return self.report
 
     def _fresh(self, events: list[Input]) -> Iterator[HashedInput]:
         """Files whose content is not in the store yet, each content once, hashed just before they are read."""

@@ -24,12 +24,12 @@ from sto_engine.errors import BadData, InputMissing, TryLater
 from sto_engine.files import canonical_json, sha256_file
 from sto_engine.ingest.decode import hash_column, hash_runs, read_files
 from sto_engine.ingest.erased import finish_erasure
+from sto_engine.ingest.manifest import fault_of
 from sto_engine.ingest.order import KEYS, in_order
 from sto_engine.tables import events_schema, recipients_schema
 from sto_kernels.hashing import HASH_NAME, HASH_VERSION
 
 STORE_VERSION = 1
-MAX_BUCKETS = 8192
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,9 @@ class Store:
         found = manifest.get("store_version") if isinstance(manifest, dict) else None
         if found != STORE_VERSION:
             raise BadData(f"store {path} must be of version {STORE_VERSION}; found {found}; ingest the events anew")
+        fault = fault_of(manifest)
+        if fault is not None:
+            raise BadData(f"store manifest {file} is not whole: {fault} is missing or wrong; restore it from a copy")
         if manifest["hash"] != [HASH_NAME, HASH_VERSION]:
             raise BadData(f"store {path} must be hashed by {HASH_NAME}/{HASH_VERSION}; found {manifest['hash']}")
         return cls(path, manifest)
