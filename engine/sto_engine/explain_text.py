@@ -38,7 +38,7 @@ def _user(user: Section) -> list[str]:
     rows = {
         "zone": f"{user['zone']} ({user['zone_from']}){shift}",
         "cohort": user["cohort"],
-        "taken for": user["taken_for"] + (", but no sign of life at all" if user["invalid_address"] else ""),
+        "taken for": user["taken_for"] + (", but the address is dead" if user["invalid_address"] else ""),
         "consent": f"{_yes(user['consent'])}, to profiling: {_yes(user['consent_profiling'])}",
         "address": user["address_status"],
     }

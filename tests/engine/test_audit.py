@@ -157,6 +157,24 @@ def test_rows_in_quarantine_are_told_by_rule(tmp_path: Path) -> None:
     assert report["checks"]["quarantine_share"]["found"] == pytest.approx(5 / 205, abs=1e-6)
 
 
+def test_offsets_that_ingest_nulled_are_told_after_a_compaction_too(tmp_path: Path) -> None:
+    rows = [*mailed(10), *(Row(1, "open", before(2, hour), 7, offset=901) for hour in range(3))]
+    store_of(rows, tmp_path)
+    assert audit(tmp_path)["ingest"]["nulled:tz_offset"] == 3
+    compact(tmp_path / "store", 1, Silent())
+    assert audit(tmp_path)["ingest"]["nulled:tz_offset"] == 3
+
+
+def test_opens_are_told_by_the_kind_of_their_agent(tmp_path: Path) -> None:
+    agents = ["Mozilla/5.0", "Mozilla/5.0", "x GoogleImageProxy", "curl/8", "Thunderbird/115", None]
+    rows = frame_of([Row(1, "open", before(2, hour), 7) for hour in range(6)]).drop("is_machine_open")
+    store_of(rows.with_columns(user_agent=pl.Series(agents)), tmp_path)
+    machines = audit(tmp_path)["machines"]
+    by_kind = {name.partition(":")[2]: n for name, n in machines.items() if name.startswith("opens_by_agent:")}
+    assert by_kind == {"prefetch": 2, "proxy": 1, "bot": 1, "person": 1}
+    assert machines["machine_opens"] == 3
+
+
 def test_shares_are_judged_by_their_limits() -> None:
     names = [name.removeprefix("max_") for name in Audit.model_fields if name.startswith("max_")]
     sound: dict[str, float | None] = {**dict.fromkeys(names, 0.0), "coverage": 0.5}

@@ -14,12 +14,13 @@ def quarantined(store: Store) -> dict[str, Counter[str]]:
     generations = store.manifest["generations"]
     names = {name for g in generations for name in (g["name"], *g.get("merged", []))}
     snapshot = store.manifest["recipients"]
+    people = (snapshot["name"], *snapshot.get("merged", [])) if snapshot is not None else ()
     found: dict[str, Counter[str]] = {"events": Counter(), "recipients": Counter()}
     for path in sorted((store.path / "quarantine").glob("*.parquet")):
         owner = path.name.rpartition("-")[0]
         if owner in names:
             found["events"].update(_by_rule(path))
-        elif snapshot is not None and owner == snapshot["name"]:
+        elif owner in people:
             found["recipients"].update(_by_rule(path))
     return found
 

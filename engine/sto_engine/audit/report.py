@@ -1,5 +1,6 @@
 """From what was counted and priced to the report of `audit.run`, whose keys are a contract."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -15,6 +16,7 @@ from sto_engine.audit.sample import Outlook, Sampled
 from sto_engine.audit.tally import DROPS, Tally
 from sto_engine.audit.verdict import check_all, reasons, told, verdict_of
 from sto_engine.config import Config
+from sto_engine.history.agents import KINDS
 from sto_engine.ingest.store import Store
 from sto_engine.tables import EVENT_TYPES, MACHINES
 
@@ -66,6 +68,7 @@ def write_report(facts: Facts) -> dict[str, Any]:
         "ingest": {
             **{f"quarantined:{rule}": n for rule, n in sorted(kept_out["events"].items())},
             **{f"recipients_quarantined:{rule}": n for rule, n in sorted(kept_out["recipients"].items())},
+            **{f"nulled:{column}": n for column, n in sorted(_nulled(facts.store).items())},
             **{f"null:{name}": facts.n[f"null:{name}"] for name in _NULLS},
         },
         "rules": {**{name: facts.n[name] for name in DROPS}, "test_campaign_rows": facts.n["test_rows"]},
@@ -83,6 +86,11 @@ def write_report(facts: Facts) -> dict[str, Any]:
         "reasons": reasons(checks),
         "warnings": [*reasons(checks), *_warnings(facts, covered)],
     }
+
+
+def _nulled(store: Store) -> Counter[str]:
+    """Values that ingest made null because they broke a rule, by column."""
+    return sum((Counter(g.get("nulled", {})) for g in store.manifest["generations"]), Counter())
 
 
 def share(part: float, whole: float) -> float | None:
@@ -127,9 +135,10 @@ def _events(facts: Facts) -> dict[str, Any]:
 def _machines(facts: Facts) -> dict[str, Any]:
     opens, machine = sum(facts.total.opens.values()), sum(facts.total.machine_opens.values())
     kinds = {name: facts.n[f"machine:{name}"] for name in MACHINES}
+    agents = {f"opens_by_agent:{name}": facts.n[f"agent:{name}"] for name in KINDS if facts.n[f"agent:{name}"]}
     top = share(facts.total.most["opens"], opens)
     shares = {"share_of_opens": share(machine, opens), "share_of_opens_by_one_user": top}
-    return {**kinds, "opens": opens, "machine_opens": machine, **shares}
+    return {**kinds, "opens": opens, "machine_opens": machine, **shares, **agents}
 
 
 def _providers(total: Tally) -> dict[str, Any]:

@@ -5,9 +5,10 @@ The report, a contract (shares are 0..1 and null where they cannot be told; "win
     verdict, reasons    pass, warn or fail, and why; checks: every share against its limit of [audit]
     date, default_date  day that the audit looks from; day that score would take by itself
     events              rows in the store, exact duplicates, events by type in the window, events after the date
-    ingest              rows in quarantine by rule; nulls in the window by column
+    ingest              rows in quarantine by rule; values that ingest nulled, and nulls in the window, by column
     rules               rows that each rule of cleaning drops in the window
-    machines            users by kind; share of opens that are a machine's; machine_opens_by_provider
+    machines            users by kind; share of opens that are a machine's; opens by kind of agent;
+                        machine_opens_by_provider
     history             users with fewer than audit.history_acts acts, as the events came and as cleaning leaves them
     addresses           dead ones and why; who else is not mailed, by reason; recipients listed twice
     zones               where zones come from, accepted shifts, profiles that events contradict

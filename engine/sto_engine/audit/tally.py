@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sto_engine.audit.zones import count_zones
 from sto_engine.config import Config
+from sto_engine.history.agents import agent_kinds
 from sto_engine.history.bucket import COLUMNS, DAY_MS, Bucket, Journal, build_journal, window_start
 from sto_engine.history.rules import are_tests
 from sto_engine.history.users import build_users, seen_users
@@ -159,6 +160,7 @@ def _count(found: Tally, seen: _Seen, past: pl.DataFrame, config: Config) -> Non
     count_zones(counts, seen.journal, seen.user_N, seen.in_N)
     counts["zone:shifted"] = int((cleaned.shift_U != 0).sum())
     window = past.filter(pl.col("event_ts").dt.epoch("ms") >= seen.bucket.start_ms)
+    _count_agents(found, window)
     for name in ("tz_offset", "device_type", "campaign_type", "is_machine_open", "user_agent"):
         counts[f"null:{name}"] = window[name].null_count()
     counts["window"] = len(window)
@@ -174,6 +176,14 @@ def _count_opens(found: Tally, seen: _Seen) -> None:
         counted = np.bincount(provider_U[some_N], minlength=len(names)).tolist()
         counter.update({name: n for name, n in zip(names, counted, strict=True) if n})
     found.most["opens"] = int(seen.per_user(rows).max(initial=0))
+
+
+def _count_agents(found: Tally, window: pl.DataFrame) -> None:
+    """Opens in the window that name their user agent, by its kind."""
+    opened = window.filter(pl.col("event_type").cast(pl.String) == "open", pl.col("user_agent").is_not_null())
+    by_name = opened["user_agent"].value_counts()
+    for kind, n in zip(agent_kinds(by_name["user_agent"]), by_name["count"], strict=True):
+        found.counts[f"agent:{kind}"] += n
 
 
 def _count_campaigns(found: Tally, past: pl.DataFrame, start_ms: int, config: Config) -> None:

@@ -10,6 +10,7 @@ All or nothing: new files are written beside the old ones and the manifest is sw
 swap leaves the old store and a folder that the next ingest or compaction removes.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -120,23 +121,28 @@ class _Merge:
         files, before, expired = self._table("events", name)
         rows = sum(file["rows"] for file in files)
         check_share(self.store, before, expired, self.cutoff)
-        merged = self._generation(name, files) | ({} if self.cutoff is None else {"retained_from_ms": self.cutoff})
+        duplicates = before - expired - rows
+        merged = self._generation(name, files, duplicates) | (
+            {} if self.cutoff is None else {"retained_from_ms": self.cutoff}
+        )
         generations = old["generations"]
         report = CompactReport(
-            *(False, [g["name"] for g in generations], name, self.buckets, before, rows, before - expired - rows),
+            *(False, [g["name"] for g in generations], name, self.buckets, before, rows, duplicates),
             *(expired, self.store.buckets),
         )
         snapshot = self._snapshot() if people else old["recipients"]
         return {**old, "buckets": self.buckets, "generations": [merged], "recipients": snapshot}, report
 
-    def _generation(self, name: str, files: list[dict[str, Any]]) -> dict[str, Any]:
-        """It keeps the sources of all it replaces."""
+    def _generation(self, name: str, files: list[dict[str, Any]], duplicates: int) -> dict[str, Any]:
+        """It keeps the sources of all it replaces, and what they counted."""
         old = self.store.manifest["generations"]
         return {
             "name": name,
             "compacted": True,
             "merged": [each for g in old for each in (*g.get("merged", []), g["name"])],
             "rows": sum(file["rows"] for file in files),
+            "duplicates": duplicates + sum(g.get("duplicates", 0) for g in old),
+            "nulled": dict(sum((Counter(g.get("nulled", {})) for g in old), Counter())),
             "files": files,
             "sources": [source for g in old for source in g["sources"]],
             "newest_event_ms": max((g["newest_event_ms"] for g in old if g["rows"]), default=None),

@@ -178,6 +178,7 @@ class _Ingest:
             "rows": counts.stored,
             "files": files,
             "sources": sources,
+            "nulled": dict(sorted(counts.nulled.items())),
             "newest_event_ms": max((file["max_ts"] for file in files), default=None),
         }
 
