@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, recipe: ModuleType) -> Path
     people = pl.read_parquet(world / "recipients.parquet")
     tenure = (pl.lit(DAY).cast(pl.Datetime("ms", "UTC")) - pl.col("signup_ts")).dt.total_milliseconds() / 86_400_000
     people = people.with_columns(tenure_days=tenure, consent_profiling=pl.lit(True), clv=pl.col("clv").fill_null(30.0))
-    people = people.with_columns(pl.col("churn_risk").fill_null(0.5))
+    people = people.with_columns(pl.col("churn_risk").fill_null(0.5), address_status=pl.lit("valid"))
     people.write_parquet(world / "recipients.parquet")
     joined = recipe.load(world, DAY.isoformat())
     flags = [recipe.clean(joined, origin) for origin in (30, 90)]
