@@ -58,36 +58,36 @@ def _rows(records: Sequence[Record]) -> list[str]:
         rows += [_row(r, ours) for r in order if r.status != "skipped"]
         skipped = [f"{r.impl} ({r.reason})" for r in order if r.status == "skipped"]
         if skipped:
-            rows.append(f"| {case} | not measured: {_cell('; '.join(skipped))} | | | |")
+            rows.append(f"| {case} | not measured: {cell_text('; '.join(skipped))} | | | |")
     return rows
 
 
 def _row(r: Record, ours: Record | None) -> str:
     name = f"**{r.impl}**" if r.is_ours else r.impl
     if r.median is None or r.q20 is None or r.q80 is None:
-        return f"| {r.case} | {name} | {_cell(f'{r.status}: {r.reason}')} | | |"
+        return f"| {r.case} | {name} | {cell_text(f'{r.status}: {r.reason}')} | | |"
     times = "" if ours is None or r.impl not in ours.ratio_to else f"{ours.ratio_to[r.impl]:.3g}"
-    return f"| {r.case} | {name} | {_round(r.median)} | {_round(r.q20)} - {_round(r.q80)} | {times} |"
+    return f"| {r.case} | {name} | {rounded(r.median)} | {rounded(r.q20)} - {rounded(r.q80)} | {times} |"
 
 
-def _round(value: float) -> str:
+def rounded(value: float) -> str:
     """Three significant digits: more than that is noise."""
     return f"{float(f'{value:.3g}'):,.0f}"
 
 
-def _cell(text: str) -> str:
+def cell_text(text: str) -> str:
     """Text that cannot break out of its cell."""
     return " ".join(text.split()).replace("|", "\\|")[:REASON_CHARS]
 
 
-def insert(text: str, table: str) -> str:
+def insert(text: str, table: str, begin: str = BEGIN, end: str = END) -> str:
     """`text` with `table` between its markers. Raises ValueError unless it holds both markers once, in order."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise ValueError(
-            f"expected {BEGIN} and later {END}, once each; found {text.count(BEGIN)} and {text.count(END)}"
+            f"expected {begin} and later {end}, once each; found {text.count(begin)} and {text.count(end)}"
         )
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.split(END)[1]}"
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}"
 
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:

@@ -1,6 +1,7 @@
 """A contestant in a process of its own, so that its peak memory, start and threads are its own."""
 
 import os
+import re
 import subprocess
 import tempfile
 import threading
@@ -31,7 +32,8 @@ def run(command: Sequence[str], environment: Mapping[str, str], timeout_s: float
     """Run `command` to its end; ChildFailed unless its exit code is 0.
 
     Memory is the resident set of the process and its children together, sampled every 20 ms, or where that is larger
-    the peak that the kernel kept of the process alone.
+    the peak that the kernel kept of one of them. The peak of rusage will not do: it holds that of the process which
+    started the child, from the moment between fork and exec.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         began = time.perf_counter()
@@ -51,7 +53,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], timeout_s: float
             said = " ".join((err.read() or out.read()).split())[-ERROR_CHARS:]
             raise ChildFailed(f"{Path(command[0]).name} ended with {child.returncode}: {said}")
         core_s = usage.ru_utime + usage.ru_stime
-        return Ended(seconds, core_s, max(watch.peak_mib, usage.ru_maxrss / 1024), out.read())
+        return Ended(seconds, core_s, watch.peak_mib, out.read())
 
 
 class _Watch(threading.Thread):
@@ -63,7 +65,8 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._done.wait(POLL_S):
-            self.peak_mib = max(self.peak_mib, sum(_resident_mib(pid) for pid in _family(self._pid)))
+            now, peaks = zip(*(_memory_mib(pid) for pid in _family(self._pid)), strict=True)
+            self.peak_mib = max(self.peak_mib, sum(now), *peaks)
 
     def stop(self) -> None:
         self._done.set()
@@ -82,9 +85,11 @@ def _family(pid: int) -> list[int]:
     return found
 
 
-def _resident_mib(pid: int) -> float:
+def _memory_mib(pid: int) -> tuple[float, float]:
+    """Resident now, and the most so far; 0 for a process that has ended."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0, 0.0
+    found = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB$", status, re.MULTILINE))
+    return int(found.get("VmRSS", 0)) / 1024, int(found.get("VmHWM", 0)) / 1024
