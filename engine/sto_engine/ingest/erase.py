@@ -21,16 +21,15 @@ import pyarrow.parquet as pq
 
 from sto_engine.config import Config
 from sto_engine.errors import BadData
-from sto_engine.files import canonical_json, folder_lock, sha256_file, write_atomic, write_parquet
+from sto_engine.files import canonical_json, folder_lock, sha256_file, write_atomic
 from sto_engine.ingest.blocked import block_ids
-from sto_engine.ingest.decode import read_files
 from sto_engine.ingest.erased import renumbered
 from sto_engine.ingest.find import find_rows, payload_users, quarantine_files, reading
 from sto_engine.ingest.ids import NamedIds, named_ids
+from sto_engine.ingest.rewrite import without_named, without_users
 from sto_engine.ingest.store import Store, remove_leftovers
-from sto_engine.ingest.write import ROW_GROUP, write_bucket
+from sto_engine.ingest.write import check_rows
 from sto_engine.progress import Progress
-from sto_engine.tables import events_schema, recipients_schema
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -85,12 +84,13 @@ def erase(
     stays until all of the new one is written.
     """
     store = Store.open(root)
-    named = named_ids(texts, file, store, config)
     if dry_run:
+        named = named_ids(texts, file, store, config)
         return _Erasure(store, named, progress, threads).report(dry_run=True, block=block)
     with folder_lock(root, "store"):
         remove_leftovers(root)
-        erasure = _Erasure(Store.open(root), named, progress, threads)
+        store = Store.open(root)
+        erasure = _Erasure(store, named_ids(texts, file, store, config), progress, threads)
         try:
             report = erasure.report(dry_run=False, block=block)
             manifest = erasure.manifest(report)
@@ -132,9 +132,9 @@ class _Erasure:
         """Of each file of kept payloads that names one of these people: who is named in each row, as text."""
         texts, found = self.named.ids.cast(pl.String), {}
         for path in quarantine_files(self.store.path):
-            users = payload_users(path)
-            if users is not None and users.is_in(texts.implode()).any():
-                found[path] = users.set(~users.is_in(texts.implode()), None)
+            users = payload_users(path, texts)
+            if users.null_count() < len(users):
+                found[path] = users
         return found
 
     def report(self, dry_run: bool, block: bool) -> EraseReport:
@@ -157,7 +157,7 @@ class _Erasure:
             zip(self.hits, self._in_threads(lambda hit: self._rewrite(hit, number), self.hits.values()), strict=True)
         )
         for path, users in self.quarantine.items():
-            _rewrite_quarantine(path, users, number)
+            without_named(path, path.with_stem(renumbered(path.stem, number)), users)
         generations = [self._without(entry, new) for entry in old["generations"]]
         told = {name: value for name, value in report.as_dict().items() if name not in ("dry_run", "out_of_reach")}
         return {
@@ -178,13 +178,10 @@ class _Erasure:
         found = sha256_file(path)
         if found != file["sha256"]:
             raise BadData(f"store file {path} must have sha256 {file['sha256']}; found {found}; ingest anew")
-        schema = events_schema(store.id_type, store.campaign_type)
-        if hit.table == "recipients":
-            schema = recipients_schema(store.id_type, dict.fromkeys(self.snapshot["keep"], pa.string()))
-        rows = read_files([(path, file["rows"])], schema)
-        rows = rows.filter(~pl.col("user_id").is_in(hit.users.implode()))
         number = int(renumbered(path.stem, erasure).rpartition("-")[2])
-        return write_bucket(store.path, path.parent.name, file["bucket"], number, rows, schema)
+        entry = without_users(store.path, path, file["bucket"], number, hit.users)
+        check_rows([entry], file["rows"] - hit.rows)
+        return entry
 
     def _without(self, entry: dict[str, Any], new: dict[str, dict[str, Any] | None]) -> dict[str, Any]:
         """The manifest entry of a generation, or of the snapshot, with the new files in the place of the old."""
@@ -204,9 +201,3 @@ def _newest_ms(root: Path, file: dict[str, Any]) -> int:
         return int(file["max_ts"])
     times = pq.read_table(root / file["path"], columns=["event_ts"])["event_ts"]
     return int(pc.max(times.cast(pa.int64())).as_py())
-
-
-def _rewrite_quarantine(path: Path, users: pl.Series, erasure: int) -> None:
-    """The file without the rows where `users` names someone, beside the old one."""
-    rows = pq.read_table(path, page_checksum_verification=True).filter(users.is_null().to_arrow())
-    write_parquet(path.with_stem(renumbered(path.stem, erasure)), rows, ROW_GROUP, ["rule", "file"])

@@ -75,9 +75,8 @@ def _payloads(root: Path, user: str) -> list[Row]:
     """Quarantined rows whose kept payload names the user."""
     found = []
     for path in quarantine_files(root):
-        users = payload_users(path)
-        if users is None or not (users == user).any():
-            continue
-        rows = pq.read_table(path, page_checksum_verification=True).filter((users == user).fill_null(False).to_arrow())
-        found += [{**row, "payload": json.loads(row["payload"])} for row in rows.to_pylist()]
+        mine = payload_users(path, pl.Series([user])).is_not_null()
+        if mine.any():
+            rows = pq.read_table(path, page_checksum_verification=True).filter(mine.to_arrow())
+            found += [{**row, "payload": json.loads(row["payload"])} for row in rows.to_pylist()]
     return found

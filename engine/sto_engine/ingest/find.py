@@ -57,16 +57,20 @@ def quarantine_files(root: Path) -> list[Path]:
     return sorted(root.glob("quarantine/*.parquet"))
 
 
-def payload_users(path: Path) -> pl.Series | None:
-    """Text of the user_id that each kept payload of a quarantine file names; None where the file keeps no payload.
+def payload_users(path: Path, texts: pl.Series) -> pl.Series:
+    """Which of the user ids `texts` the kept payload of each row of a quarantine file names, as text; null for none.
 
     Raises FileNotFoundError for a file that is not there, BadData (65) for a damaged one.
     """
+    parts = [pl.Series([], dtype=pl.String)]
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            payload = pl.Series(file.read(["payload"], use_threads=False)["payload"])
+            for group in range(file.num_row_groups):
+                payload = pl.Series(file.read_row_group(group, ["payload"], use_threads=False)["payload"])
+                named = payload.cast(pl.String).str.json_path_match(_USER)
+                parts.append(named.set(~named.is_in(texts.implode()), None))
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowInvalid, pa.ArrowKeyError, KeyError) as error:
         raise BadData(f"quarantine file {path} is damaged ({error}); remove it") from error
-    return payload.str.json_path_match(_USER) if payload.null_count() < len(payload) else None
+    return pl.concat(parts)

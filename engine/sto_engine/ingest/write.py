@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sto_engine.errors import CannotCreate, OutputFailed
-from sto_engine.files import ParquetSink, sync, write_parquet
-from sto_engine.ingest.blocks import Block, Held, to_block, to_columns, to_table
+from sto_engine.files import ParquetSink, sync
+from sto_engine.ingest.blocks import Block, Held, to_block, to_columns
 from sto_engine.ingest.decode import DICTIONARY, hash_column
 from sto_engine.ingest.flow import Workers
 
@@ -144,21 +144,6 @@ def _in_reading_order(rows: pa.Table) -> pa.Table:
     keys = pl.DataFrame([hash_column(pl.Series(rows["user_id"])), pl.Series("id", rows["user_id"])])
     keys = keys.with_columns(row=pl.Series(rows["row"]))
     return rows.take(keys.select(pl.arg_sort_by("h", "id", "row")).to_series().to_arrow())
-
-
-def write_bucket(
-    root: Path, generation: str, bucket: int, number: int, rows: pl.DataFrame, schema: pa.Schema
-) -> dict[str, Any]:
-    """Write one bucket file, text as plain strings; returns what the manifest says of it."""
-    path = f"{generation}/bucket-{bucket:04d}-{number:04d}.parquet"
-    table = to_table(rows, schema)
-    group = even_groups(len(rows), ROW_GROUP)
-    sha256 = write_parquet(root / path, table, group, _dictionary(table), split=SPLIT)
-    entry = {"bucket": bucket, "path": path, "rows": table.num_rows, "sha256": sha256}
-    if "event_ts" in schema.names and len(rows):
-        times = rows["event_ts"].dt.epoch("ms")
-        entry |= {"min_ts": times.min(), "max_ts": times.max()}
-    return entry
 
 
 def check_rows(entries: Iterable[dict[str, Any]], expected: int) -> None:
