@@ -134,6 +134,19 @@ def test_a_sender_who_always_mails_at_ten_is_told_what_he_cannot_know(tmp_path: 
     assert any("left at 10:00" in text for text in report["warnings"])
 
 
+def test_slots_that_flagged_opens_would_move_are_counted_and_priced(tmp_path: Path) -> None:
+    sent = [(user, before(day, 9)) for user in range(1, 41) for day in range(1, 40, 2)]
+    rows = [row for user, at in sent for row in mail(user, at, 10)]
+    fetched = [row for user, at in sent for row in mail(user, at, 4) if row.kind == "open"]
+    rows += [Row(r.user, r.kind, r.at, r.campaign, machine=True) for r in fetched]
+    store_of(rows, tmp_path, people(range(1, 41), timezone="UTC"), buckets=2)
+    report = audit(tmp_path)
+    assert (report["rules"]["flagged_acts"], report["machines"]["share_of_opens"]) == (800, 0.5)
+    assert report["cost"]["flags"] == report["cost"]["flagged_opens"] == report["cost"]["all_machines"]
+    assert report["cost"]["flags"]["opens"] > 1
+    assert report["history"]["slots_that_move_with_flagged_opens"] == report["cost"]["flags"]["moved"] == 40
+
+
 def test_campaigns_to_a_handful_are_told_where_others_go_to_thousands(tmp_path: Path) -> None:
     config = load_config(None, ["store.buckets=2", "audit.test_recipients=2"])
     rows = frame_of(mailed(250, 6)).with_columns(pl.col("campaign_id").cast(pl.String))

@@ -22,7 +22,7 @@ _PATTERNS = {
     # "[^u]bot": Cubot makes telephones
     "bot": (
         r"(?:^|[^u])bots?(?:$|[^a-z])|crawler|spider|slurp|preview|facebookexternalhit|headlesschrome|phantomjs|"
-        r"python-requests|python-urllib|aiohttp|go-http-client|libwww-perl|apache-httpclient|^curl/|^wget/|^java/|monitor"
+        r"python-requests|python-urllib|aiohttp|go-http-client|libwww-perl|apache-httpclient|^curl/|^wget/|^java/|pingdom|uptime"
     ),
 }
 
