@@ -1,11 +1,12 @@
 """Which user agents are no person: clients that fetch mail unasked, link scanners, bots; judged by distinct string.
 
-proxy     fetches an image when a person opens the mail, for his privacy: Gmail, Yahoo. The time of the open is his,
-          so it counts as one (`clean.image_proxies = "machine"` says otherwise); one that fetches unasked is found
-          by how fast it opens (journal.PREFETCH)
-prefetch  fetches every mail at delivery: Apple's Mail Privacy Protection, whose agent is a bare "Mozilla/5.0"
-scanner   opens links before the recipient does: mail gateways
-bot       crawlers, previews of messengers, scripts
+    proxy     fetches an image when a person opens the mail, for his privacy: Gmail, Yahoo
+    prefetch  fetches every mail at delivery: Apple's Mail Privacy Protection, whose agent is a bare "Mozilla/5.0"
+    scanner   opens links before the recipient does: mail gateways
+    bot       crawlers, previews of messengers, scripts
+
+Reports differ on how often a proxy fetches unasked too, so behaviour decides: one whose opens come at once is a
+prefetching client (journal.PREFETCH), other opens count. `clean.image_proxies = "machine"` drops them all.
 """
 
 import polars as pl
