@@ -1,5 +1,6 @@
 """Who is blocked stays out of the store, whatever later exports say."""
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -21,7 +22,7 @@ def add(store: Path, frame: pl.DataFrame, snapshot: pl.DataFrame | None = None) 
     if snapshot is not None:
         snapshot.write_parquet(recipients)
     return run_ingest(
-        [str(store.with_name(f"{store.name}-later.parquet"))], store, recipients, load_config(None, KEYS), Silent()
+        [str(store.with_name(f"{store.name}-later.parquet"))], store, recipients, load_config(None, KEYS[1:]), Silent()
     )
 
 
@@ -60,3 +61,20 @@ def test_who_is_blocked_stays_so_and_is_not_named_by_the_manifest(tmp_path: Path
     assert set(first["entries"]) < set(second["entries"])
     assert len(second["entries"]) == 2
     assert "u \\" not in (store / "manifest.json").read_text()
+
+
+def test_erasures_go_on_after_a_store_got_other_buckets(tmp_path: Path) -> None:
+    store, never = fill(tmp_path / "s", "uint64"), fill(tmp_path / "never", "uint64", without=7)
+    erase(store, 8, block=True)
+    erase(never, 8)
+    for each in (store, never):
+        compact(each, 1, Silent(), buckets=16)
+    assert erase(store, 7, block=True).buckets == 1
+    frame = events(9, "uint64")
+    report = add(store, frame)
+    add(never, frame.filter(~pl.col("user_id").is_in([7, 8])))
+    assert report.blocked == len(frame.filter(pl.col("user_id").is_in([7, 8])))
+    assert same(content(store), content(never))
+    assert not holds_mark(store)
+    lines = (store / "erasures.jsonl").read_text().splitlines()
+    assert [json.loads(line)["number"] for line in lines] == [1, 2]
