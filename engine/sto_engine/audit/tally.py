@@ -154,7 +154,7 @@ def _count(found: Tally, seen: _Seen, past: pl.DataFrame, config: Config) -> Non
     counts.update(sends=len(cleaned.user_S), human_acts=len(cleaned.user_A))
     counts["opened_soon"] = int(((cleaned.latency_S >= 0) & (cleaned.latency_S < SOON_MS)).sum())
     counts["opened_later"] = int((cleaned.latency_S >= SOON_MS).sum())
-    found.send_hours.update((cleaned.local_S // HOUR_MS % 24).tolist())
+    found.send_hours.update(dict(enumerate(np.bincount(cleaned.local_S // HOUR_MS % 24, minlength=24).tolist())))
     found.most.update(human_acts=int(human_U.max(initial=0)))
     _count_opens(found, seen)
     count_zones(counts, seen.journal, seen.user_N, seen.in_N)
