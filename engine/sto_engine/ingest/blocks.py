@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sto_engine.ingest.decode import DICTIONARY, VOCABULARY, hash_column
 from sto_kernels.hashing import U64
 
-_SMALL = 1024  # dictionaries of so many words are merged, longer ones are built anew from the rows
+_SMALL = 64 << 10  # dictionaries of so many bytes are merged, larger ones are built anew from the rows
 
 
 def held_schema(schema: pa.Schema) -> pa.Schema:
@@ -50,10 +50,12 @@ def _column(values: pl.Series, each: pa.Field, kind: pa.DataType) -> pa.Array:
         words = VOCABULARY[each.name]
         codes = values.cast(pl.Enum(words)).to_physical().to_arrow().cast(pa.int8())
         return pa.DictionaryArray.from_arrays(codes, pa.array(words, pa.string()))
-    array = values.to_arrow()
-    if pa.types.is_dictionary(kind) and not pa.types.is_dictionary(array.type):
-        array = array.dictionary_encode()
-    return array.cast(kind)
+    if not pa.types.is_dictionary(kind):
+        return values.to_arrow().cast(kind)
+    # by way of an Enum, since equal texts of a series may lie in memory once, and would not in an Arrow column
+    distinct = values.drop_nulls().unique(maintain_order=True)
+    codes = values.cast(pl.Enum(distinct)).to_physical().to_arrow().cast(pa.int32())
+    return pa.DictionaryArray.from_arrays(codes, distinct.to_arrow().cast(pa.string()))
 
 
 def to_table(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
@@ -84,7 +86,14 @@ def to_block(columns: dict[str, pa.Array], buckets: int, within: range) -> Block
     if len(within) > 1:  # numpy sorts 16-bit keys stably by counting
         order_N = pa.array(np.argsort(index_N, kind="stable"))
         columns = {name: values.take(order_N) for name, values in columns.items()}
-    return Block(columns, starts_K.astype(np.int64), sum(values.nbytes for values in columns.values()))
+    return Block(columns, starts_K.astype(np.int64), sum(_weight(values) for values in columns.values()))
+
+
+def _weight(values: pa.Array) -> int:
+    """Bytes of a column on its way; of text three times its own: an open file keeps what it wrote last in buffers."""
+    if pa.types.is_dictionary(values.type):
+        return int(values.nbytes + 2 * values.dictionary.nbytes)
+    return int(values.nbytes) * (3 if pa.types.is_string(values.type) else 1)
 
 
 def parts_of(h_N: U64, parts: int) -> NDArray[np.int64]:
@@ -140,7 +149,7 @@ def _merged(found: Sequence[pa.Array | None], sizes: Sequence[tuple[int, int]], 
     if all(chunk.dictionary.equals(first) for chunk in chunks[1:]):
         codes = pa.concat_arrays([chunk.indices for chunk in chunks])
         return _trimmed(pa.DictionaryArray.from_arrays(codes, first))
-    if max(len(chunk.dictionary) for chunk in chunks) <= _SMALL:
+    if sum(chunk.dictionary.nbytes for chunk in chunks) <= _SMALL * len(chunks):
         unified = pa.chunked_array(chunks, kind).unify_dictionaries()
         return _trimmed(pa.concat_arrays(unified.chunks))
     plain = pa.concat_arrays([chunk.dictionary.take(chunk.indices) for chunk in chunks])

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
-from sto_engine.ingest.formats import BATCH_ROWS, open_random, slices
+from sto_engine.ingest.formats import open_random, slices
+from sto_engine.ingest.sizes import READ_BUFFER, batch_rows, worth_words
 
 _MAGIC = b"ARROW1"
 
@@ -27,11 +28,11 @@ def read_parquet(path: Path, columns: Sequence[str], words: Sequence[str]) -> It
     """Batches of `columns`; those in `words` come as dictionaries, which costs half as much as text."""
     with open_random(path) as raw:
         metadata = pq.read_metadata(raw)
-        flat = {metadata.schema.column(place).path for place in range(metadata.num_columns)}  # lists are none
-        coded = [name for name in words if name in flat]
-        file = pq.ParquetFile(raw, metadata=metadata, page_checksum_verification=True, read_dictionary=coded)
+        coded = worth_words(metadata, words)
+        options = {"page_checksum_verification": True, "buffer_size": READ_BUFFER, "pre_buffer": False}
+        file = pq.ParquetFile(raw, metadata=metadata, read_dictionary=coded, **options)
         rows, found = file.metadata.num_rows, 0
-        for batch in file.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False):
+        for batch in file.iter_batches(batch_rows(metadata, columns), columns=list(columns), use_threads=False):
             found += batch.num_rows
             yield pa.Table.from_batches([batch])
         if found != rows:  # no checksum covers the footer

@@ -32,7 +32,7 @@ from sto_engine.ingest.write import check_rows, new_folder
 from sto_engine.progress import Progress
 
 MOST_THREADS = 8
-WORK_BYTES = 560 << 20  # of all threads together
+WORK_BYTES = 480 << 20  # of all threads together
 
 
 @dataclass(frozen=True)

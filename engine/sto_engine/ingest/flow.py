@@ -11,7 +11,7 @@ import polars as pl
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD_BYTES = 96 << 20
+AHEAD_BYTES = 40 << 20
 
 
 class Workers:

@@ -17,11 +17,12 @@ from sto_engine.ingest.blocks import held_schema
 from sto_engine.ingest.decode import DICTIONARY, hash_column, to_frame
 from sto_engine.ingest.flow import Workers
 from sto_engine.ingest.order import in_order
+from sto_engine.ingest.sizes import READ_BUFFER, batch_rows, worth_words
 from sto_engine.ingest.spill import SpillFile, Spills
 from sto_engine.ingest.store import Store
 from sto_engine.ingest.write import ROW_GROUP
 
-ROW_BYTES = 160  # of a row in memory while it is read, sorted and written, beside its texts
+ROW_BYTES = 120  # of a row in memory while it is read, sorted and written, beside its texts
 MOST_PARTS = 1024
 
 
@@ -51,7 +52,7 @@ def bytes_needed(store: Store, table: str, bucket: int) -> int:
     for file in store.files(table, bucket):
         footer = pq.read_metadata(store.path / file["path"])
         groups = (footer.row_group(group) for group in range(footer.num_row_groups))
-        need += file["rows"] * ROW_BYTES + 2 * sum(group.total_byte_size for group in groups)
+        need += file["rows"] * ROW_BYTES + 5 * sum(group.total_byte_size for group in groups)
     return need
 
 
@@ -76,18 +77,22 @@ def _columns(path: Path, schema: pa.Schema) -> Iterator[dict[str, pa.Array]]:
     """The columns of a store file that hold a value, batch by batch, in the types of `held_schema`."""
     kinds = held_schema(schema)
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=list(DICTIONARY)) as file:
-            for batch in file.iter_batches(ROW_GROUP, columns=schema.names, use_threads=False):
+        footer = pq.read_metadata(path)
+        words = worth_words(footer, [name for name in schema.names if name in DICTIONARY])
+        size = min(ROW_GROUP, batch_rows(footer, schema.names))
+        options = {"page_checksum_verification": True, "buffer_size": READ_BUFFER, "pre_buffer": False}
+        with pq.ParquetFile(path, read_dictionary=words, **options) as file:
+            for batch in file.iter_batches(size, columns=schema.names, use_threads=False):
                 found = {name: batch.column(name) for name in schema.names}
-                yield {
-                    name: values.cast(kinds.field(name).type)
-                    if not pa.types.is_dictionary(kinds.field(name).type) or pa.types.is_dictionary(values.type)
-                    else values.dictionary_encode().cast(kinds.field(name).type)
-                    for name, values in found.items()
-                    if values.null_count < len(values)
-                }
+                yield {n: _coded(v, kinds.field(n).type) for n, v in found.items() if v.null_count < len(v)}
     except (OSError, pa.ArrowException, KeyError) as error:
         raise BadData(f"store file {path} is gone or damaged ({error}); restore it or ingest anew") from error
+
+
+def _coded(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(kind) and not pa.types.is_dictionary(values.type):
+        values = values.dictionary_encode()
+    return values.cast(kind)
 
 
 def _frame(file: SpillFile, schema: pa.Schema) -> pl.DataFrame:

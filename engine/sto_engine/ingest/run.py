@@ -29,7 +29,7 @@ from sto_engine.progress import Progress
 from sto_kernels.hashing import HASH_NAME, HASH_VERSION
 
 USERS_PER_BUCKET, DEFAULT_BUCKETS = 80_000, 16
-BLOCK_ROWS, BLOCK_BYTES = 262_144, 32 << 20
+BLOCK_ROWS, BLOCK_BYTES = 262_144, 12 << 20
 
 
 @dataclass

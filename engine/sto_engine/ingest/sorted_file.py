@@ -10,6 +10,9 @@ from sto_engine.ingest.blocks import to_table
 from sto_engine.ingest.write import MOST_ROWS, ROW_GROUP, BucketFile, even_groups
 
 
+MOST_BYTES = 64 << 20
+
+
 class SortedFiles:
     """Files of ascending buckets under `root/name`, of the columns of `schema`."""
 
@@ -27,7 +30,7 @@ class SortedFiles:
             assert self._bucket is None or bucket > self._bucket
             self._bucket = bucket
         self._held.append(rows)
-        if sum(map(len, self._held)) >= MOST_ROWS:
+        if sum(map(len, self._held)) >= MOST_ROWS or sum(each.estimated_size() for each in self._held) >= MOST_BYTES:
             self._write()
 
     def _write(self) -> None:

@@ -37,7 +37,7 @@ __all__ = ["Prepared", "Source", "Types", "open_source", "prepare"]
 
 _WORDS = (
     *("event_type", "device_type", "campaign_type", "channel", "bounce_type", "recipient_domain", "timezone"),
-    *("signup_source", "country", "address_status", "provider"),
+    *("signup_source", "country", "address_status", "provider", "user_agent"),
 )
 _UNITS = b"epoch units"
 

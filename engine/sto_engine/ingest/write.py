@@ -21,7 +21,7 @@ from sto_engine.ingest.flow import Workers
 
 ROW_GROUP = 131_072
 MOST_ROWS = 2 * ROW_GROUP  # of a row group of a bucket that has more rows than others
-HELD_BYTES = 256 << 20
+HELD_BYTES = 240 << 20
 FEW = 8  # a column with this many rows to a distinct value is worth a dictionary
 SPLIT = ("event_ts",)
 
