@@ -1,4 +1,4 @@
-"""Runs `compact` and kills itself (SIGKILL) just before or after its n-th rename: STORE N WHEN"""
+"""Runs `compact` and kills itself (SIGKILL) just before or after its n-th rename: STORE N WHEN [BUCKETS]"""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from sto_engine.progress import Silent
 
 
 def main() -> None:
-    store, n, when = sys.argv[1:]
+    store, n, when, *buckets = sys.argv[1:]
     calls, rename = count(1), os.replace
 
     def replace(*args: object, **kwargs: object) -> None:
@@ -23,7 +23,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     os.replace = replace  # type: ignore[assignment]
-    compact(Path(store), 1, Silent())
+    compact(Path(store), 1, Silent(), buckets=int(buckets[0]) if buckets else None)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,13 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from sto_engine.config import load_config
-from sto_engine.errors import BadData, InputMissing, TryLater
+from sto_engine.errors import BadData, InputMissing, TryLater, UsageError
 from sto_engine.files import folder_lock
 from sto_engine.ingest import ingest as run_ingest
 from sto_engine.ingest.compact import CompactReport, compact
+from sto_engine.ingest.pieces import sorted_pieces
 from sto_engine.ingest.store import Store
 from sto_engine.job import ScoreRequest, run_score
 from sto_engine.progress import Silent
+from sto_kernels.hashing import bucket_of
 from support import table
 
 CHILD = Path(__file__).with_name("compact_child.py")
@@ -43,10 +47,10 @@ def events(n: int, seed: int, ids: str = "uint64") -> pl.DataFrame:
     )
 
 
-def add(store: Path, frame: pl.DataFrame, name: str) -> None:
+def add(store: Path, frame: pl.DataFrame, name: str, buckets: int = 4) -> None:
     path = store.with_name(f"{store.name}-{name}.parquet")
     frame.write_parquet(path)
-    config = load_config(None, ["store.buckets=4", "ingest.max_bad_share=0.5"])
+    config = load_config(None, [f"store.buckets={buckets}", "ingest.max_bad_share=0.5"])
     run_ingest([str(path)], store, None, config, Silent())
 
 
@@ -185,6 +189,101 @@ def test_a_store_without_events_compacts_to_nothing(tmp_path: Path) -> None:
     assert report.rows == 0
     assert len(everything(tmp_path / "s")) == 0
     assert json.loads((tmp_path / "s" / "manifest.json").read_text())["newest_event_ms"] is None
+
+
+def people(store: Path) -> pl.DataFrame:
+    opened = Store.open(store)
+    frames = [opened.read_recipients(bucket) for bucket in range(opened.buckets)]
+    return pl.concat([frame for frame in frames if frame is not None])
+
+
+def with_recipients(store: Path) -> None:
+    text = Store.open(store).id_type == "string"
+    user = [*range(1, 60), 7, 7]
+    frame = pl.DataFrame(
+        {
+            "user_id": pl.Series([f"u-{u}" for u in user]) if text else pl.Series(user, dtype=pl.UInt64),
+            "country": [f"c{u % 3}" if u % 5 else None for u in range(len(user))],
+        }
+    )
+    path = store.with_name("people.parquet")
+    pl.concat([frame, frame.head(1).with_columns(user_id=pl.lit(None, frame["user_id"].dtype))]).write_parquet(path)
+    run_ingest([], store, path, load_config(None, ["ingest.max_bad_share=0.5"]), Silent())
+
+
+@pytest.mark.parametrize("buckets", [1, 2, 4, 16, 512])
+def test_other_buckets_hold_the_same_events_and_recipients_in_the_same_order(grown: Path, buckets: int) -> None:
+    with_recipients(grown)
+    before, recipients = everything(grown), people(grown)
+    report = compact(grown, 2, Silent(), buckets=buckets)
+    store = Store.open(grown)
+    assert (report.buckets, report.buckets_before, store.buckets, report.rows) == (buckets, 4, buckets, len(before))
+    assert everything(grown).equals(before)
+    assert people(grown).equals(recipients)
+    for file in [file for g in store.manifest["generations"] for file in g["files"]]:
+        h_N = store.read_events(file["bucket"])["h"].to_numpy()
+        assert set(bucket_of(h_N, buckets)) == {file["bucket"]}
+        store.verify(file["bucket"])
+    assert compact(grown, 2, Silent(), buckets=buckets).already_compact
+    assert len(list(grown.glob("gen-*"))) == len(list(grown.glob("recipients-*"))) == 1
+    assert len(list(grown.glob("quarantine/recipients-*"))) == 1
+    add(grown, events(20, 33, store.id_type), "later", buckets)
+    compact(grown, 2, Silent(), buckets=4)
+    assert len(everything(grown)) >= len(before)
+
+
+@pytest.mark.parametrize("buckets", [0, 3, 16384])
+def test_a_number_of_buckets_that_cannot_be_is_refused(grown: Path, buckets: int) -> None:
+    with pytest.raises(UsageError, match="power of two"):
+        compact(grown, 2, Silent(), buckets=buckets)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("n", [2, 8, 9, 12, 17])
+def test_a_killed_change_of_buckets_leaves_a_good_store(grown: Path, n: int, when: str) -> None:
+    """4 buckets become 8: renames 1-8 are events, 9-16 recipients, 17 the manifest."""
+    with_recipients(grown)
+    before, recipients = everything(grown), people(grown)
+    command = [sys.executable, str(CHILD), str(grown), str(n), when, "8"]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
+    assert Store.open(grown).buckets == (8 if (n, when) == (17, "after") else 4)
+    for _ in range(2):
+        assert everything(grown).equals(before)
+        assert people(grown).equals(recipients)
+        compact(grown, 2, Silent(), buckets=8)
+    assert len(list(grown.glob("gen-*"))) == len(list(grown.glob("recipients-*"))) == 1
+
+
+@pytest.mark.parametrize("buckets", [1, 4, 32])
+def test_a_bucket_too_large_for_memory_is_sorted_in_pieces(
+    grown: Path, monkeypatch: pytest.MonkeyPatch, buckets: int
+) -> None:
+    with_recipients(grown)
+    before, recipients, seen = everything(grown), people(grown), []
+    monkeypatch.setattr("sto_engine.ingest.compact.WORK_BYTES", 20_000)
+
+    def pieces(*arguments: Any) -> Iterator[pl.DataFrame]:
+        for piece in sorted_pieces(*arguments):
+            seen.append(len(piece))
+            yield piece
+
+    monkeypatch.setattr("sto_engine.ingest.compact.sorted_pieces", pieces)
+    compact(grown, 2, Silent(), buckets=buckets)
+    assert len(seen) > 16
+    assert everything(grown).equals(before)
+    assert people(grown).equals(recipients)
+    assert not list(grown.rglob("spill*"))
+
+
+def test_row_groups_of_a_compacted_bucket_are_even(grown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sto_engine.ingest.sorted_file.ROW_GROUP", 40)
+    monkeypatch.setattr("sto_engine.ingest.sorted_file.MOST_ROWS", 80)
+    run(grown)
+    for path in grown.glob("gen-*/*.parquet"):
+        footer = pq.read_metadata(path)
+        sizes = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+        assert max(sizes) <= 40
+        assert max(sizes) - min(sizes) <= len(sizes)
 
 
 def test_a_compacted_store_gets_the_same_slots(store: Path, tmp_path: Path) -> None:

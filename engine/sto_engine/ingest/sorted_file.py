@@ -9,7 +9,6 @@ import pyarrow as pa
 from sto_engine.ingest.blocks import to_table
 from sto_engine.ingest.write import MOST_ROWS, ROW_GROUP, BucketFile, even_groups
 
-
 MOST_BYTES = 64 << 20
 
 
