@@ -30,13 +30,16 @@ from sto_kernels.hashing import HASH_NAME, HASH_VERSION
 
 USERS_PER_BUCKET, DEFAULT_BUCKETS = 80_000, 16
 BLOCK_ROWS, BLOCK_BYTES = 262_144, 12 << 20
+MOST_THREADS = 16  # more would wait for the one that decodes, and hold memory
+MOST_WORDS = 10
 
 
 @dataclass
 class IngestReport:
     """What one ingest did; counts are rows unless the name says files.
 
-    rows = events + blocked + all of quarantined, which is checked before the commit.
+    rows = events + blocked + all of quarantined, which is checked before the commit. `unknown_event_types` are the most
+    frequent words that are no event type; `notes` say what was recognised in the files without being told.
     """
 
     files: int = 0
@@ -46,7 +49,9 @@ class IngestReport:
     events: int = 0
     blocked: int = 0
     quarantined: dict[str, int] = field(default_factory=dict)
+    unknown_event_types: dict[str, int] = field(default_factory=dict)
     nulled: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     recipients: int = 0
     recipients_blocked: int = 0
     recipients_quarantined: dict[str, int] = field(default_factory=dict)
@@ -78,8 +83,12 @@ def ingest(
     files = enumerate_files([str(recipients)]) if recipients is not None else []
     people = [Input.open(path, "recipients", config) for path in files]
     new_folder(store)
-    with folder_lock(store, "store"), Workers(threads or os.cpu_count() or 1) as workers:
+    with folder_lock(store, "store"), Workers(_threads(threads)) as workers:
         return _Ingest(store, config, progress, _existing(store), workers).run(events, people)
+
+
+def _threads(asked: int | None) -> int:
+    return min(asked or os.cpu_count() or 1, MOST_THREADS)
 
 
 def _existing(store: Path) -> Store | None:
@@ -101,6 +110,9 @@ class _Ingest:
 
     def run(self, events: list[Input], people: list[Input]) -> IngestReport:
         types = self._fix_types([file.source for file in events + people], [file.source for file in people])
+        for note in dict.fromkeys(note for file in events + people for note in file.source.notes):
+            self.report.notes.append(note)
+            self.progress.info("recognised", note=note)
         try:
             snapshot = self._snapshot(people, types) if people else self.manifest["recipients"]
             generation = self._generation(events, types) if events else None
@@ -173,6 +185,7 @@ class _Ingest:
         report.files, report.events, report.generation = len(sources), counts.stored, name
         report.rows, report.blocked, report.empty_files = counts.rows, counts.blocked, counts.empty_files
         report.nulled = dict(Counter(report.nulled) + counts.nulled)
+        report.unknown_event_types = dict(counts.words.most_common(MOST_WORDS))
         return {
             "name": name,
             "rows": counts.stored,

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -24,6 +24,7 @@ class Counts:
     stored: int = 0
     blocked: int = 0
     nulled: Counter[str] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
     empty_files: list[str] = field(default_factory=list)
 
 
@@ -70,6 +71,7 @@ class Stream:
                 continue
             self.quarantine.add(result.bad, piece.file.source.path)
             self.counts.nulled += result.nulled
+            self.counts.words += result.words
             self.counts.rows += result.rows
             self.counts.blocked += blocked
             self.counts.stored += len(result.good)
@@ -90,7 +92,7 @@ class Stream:
         result = prepare(piece.file.source, piece.batch, piece.first_row, self.types)
         good, bad = drop_blocked(self.manifest, result.good), drop_blocked(self.manifest, result.bad)
         blocked = len(result.good) + len(result.bad) - len(good) - len(bad)
-        return bare, Prepared(good, bad, result.nulled, result.rows), blocked
+        return bare, replace(result, good=good, bad=bad), blocked
 
     def _end(self, piece: _Piece, empty: bool) -> None:
         if empty:
