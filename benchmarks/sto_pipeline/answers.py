@@ -106,7 +106,7 @@ def totals_of_counts(counts: Counts, into: dict[str, float]) -> None:
     for field in fields(Counts):
         if field.name != "last_act_U":
             name = field.name.removesuffix("_U").replace("_U", "_")
-            into[name] = into.get(name, 0.0) + float(getattr(counts, field.name).sum(dtype=np.float64))
+            into[name] = into.get(name, 0.0) + float(getattr(counts, field.name).sum())
 
 
 def save(path: Path, dense: Dense) -> None:
