@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import uuid
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -136,6 +137,16 @@ def sha256_file(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def footer_crc(path: Path) -> int:
+    """CRC-32 of the footer of a Parquet file, which no checksum of the format covers."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 8))
+        length = int.from_bytes(file.read(4), "little") + 8
+        file.seek(max(0, size - length))
+        return zlib.crc32(file.read())
 
 
 def canonical_json(value: object) -> bytes:

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from sto_engine.config import load_config
-from sto_engine.errors import OutputFailed, TryLater
+from sto_engine.errors import BadData, OutputFailed, TryLater
 from sto_engine.files import ParquetSink, sha256_file, writing
 from sto_engine.ingest import IngestReport, spill, stream, write
 from sto_engine.ingest import ingest as run_ingest
-from sto_engine.ingest.sizes import BATCH_BYTES, batch_rows, worth_words
+from sto_engine.ingest.sizes import BATCH_BYTES, reading_plan
 from sto_engine.ingest.store import Store
 from sto_engine.progress import Silent
 from sto_engine.tables import hash_ids
@@ -307,6 +307,18 @@ def test_a_store_of_before_such_fields_is_read_all_the_same(tmp_path: Path) -> N
         assert Store.open(tmp_path / "s").read_events(bucket, *limits).equals(frame)
 
 
+def test_a_damaged_footer_of_a_store_file_is_told_whatever_the_bit(tmp_path: Path) -> None:
+    ingest(parts(tmp_path / "in", [60]), tmp_path / "s", "store.buckets=1")
+    (path,) = (tmp_path / "s" / "gen-000001").iterdir()
+    store, whole = Store.open(tmp_path / "s"), path.read_bytes()
+    for place in range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole), 7):
+        data = bytearray(whole)
+        data[place] ^= 1 << place % 8
+        path.write_bytes(data)
+        with pytest.raises(BadData, match="footer is not the one written"):
+            store.read_events(0)
+
+
 def test_rows_that_got_lost_on_the_way_stop_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = write.BucketWriter.finish
     monkeypatch.setattr(write.BucketWriter, "finish", lambda self: written(self)[:-1])
@@ -315,13 +327,28 @@ def test_rows_that_got_lost_on_the_way_stop_the_commit(tmp_path: Path, monkeypat
     assert not (tmp_path / "s" / "manifest.json").exists()
 
 
-def test_large_cells_make_small_batches(tmp_path: Path) -> None:
-    table = pa.table({"id": pa.array(range(100)), "text": pa.array([f"{i}" + "x" * 400_000 for i in range(100)])})
-    pq.write_table(table, tmp_path / "a.parquet", row_group_size=50, use_dictionary=False, compression="none")
-    footer = pq.read_metadata(tmp_path / "a.parquet")
-    rows = batch_rows(footer, ["id", "text"])
-    assert rows * 400_000 <= BATCH_BYTES < (rows + 2) * 400_008
-    assert batch_rows(footer, ["id"]) > 100_000
-    assert worth_words(footer, ["text", "id"]) == ["id"]
-    pq.write_table(pa.table({"text": ["x" * 1000] * 500_000}), tmp_path / "b.parquet")
-    assert worth_words(pq.read_metadata(tmp_path / "b.parquet"), ["text", "absent"]) == ["text"]
+def plan(path: Path, columns: list[str], words: list[str]) -> tuple[int, list[str]]:
+    with pq.ParquetFile(path, read_dictionary=words) as file:
+        return reading_plan(file, columns, words)
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_large_cells_make_small_batches(tmp_path: Path, dictionary: bool) -> None:
+    texts = [f"{i if not dictionary else i % 2}" + "x" * 40_000 for i in range(1200)]
+    table = pa.table({"id": pa.array(range(1200)), "text": pa.array(texts)})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=600, use_dictionary=dictionary)
+    assert plan(tmp_path / "a.parquet", ["id"], [])[0] > 1000
+    for words in (["text"], []):
+        rows, coded = plan(tmp_path / "a.parquet", ["id", "text"], words)
+        assert 1 <= rows * 40_000 <= BATCH_BYTES
+        assert coded == []
+
+
+def test_few_words_are_read_as_a_dictionary_and_texts_of_their_own_are_not(tmp_path: Path) -> None:
+    numbers = range(50_000)
+    table = pa.table({"few": [f"word {i % 300}" for i in numbers], "own": [f"text {i}" for i in numbers]})
+    for dictionary in (True, False):
+        pq.write_table(table, tmp_path / "a.parquet", row_group_size=9_000, use_dictionary=dictionary)
+        rows, coded = plan(tmp_path / "a.parquet", ["few", "own"], ["few", "own"])
+        assert rows > 50_000
+        assert coded == ["few"]

@@ -8,7 +8,7 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from sto_engine.ingest.formats import open_random, slices
-from sto_engine.ingest.sizes import READ_BUFFER, batch_rows, worth_words
+from sto_engine.ingest.sizes import OPTIONS, reading_plan
 
 _MAGIC = b"ARROW1"
 
@@ -27,16 +27,18 @@ def parquet_rows(path: Path) -> int:
 def read_parquet(path: Path, columns: Sequence[str], words: Sequence[str]) -> Iterator[pa.Table]:
     """Batches of `columns`; those in `words` come as dictionaries, which costs half as much as text."""
     with open_random(path) as raw:
-        metadata = pq.read_metadata(raw)
-        coded = worth_words(metadata, words)
-        options = {"page_checksum_verification": True, "buffer_size": READ_BUFFER, "pre_buffer": False}
-        file = pq.ParquetFile(raw, metadata=metadata, read_dictionary=coded, **options)
-        rows, found = file.metadata.num_rows, 0
-        for batch in file.iter_batches(batch_rows(metadata, columns), columns=list(columns), use_threads=False):
+        metadata, found = pq.read_metadata(raw), 0
+        flat = {metadata.schema.column(place).path for place in range(metadata.num_columns)}  # lists are none
+        names = [name for name in words if name in flat]
+        file = pq.ParquetFile(raw, metadata=metadata, read_dictionary=names, **OPTIONS)
+        size, coded = reading_plan(file, columns, names)
+        if coded != names:
+            file = pq.ParquetFile(raw, metadata=metadata, read_dictionary=coded, **OPTIONS)
+        for batch in file.iter_batches(size, columns=list(columns), use_threads=False):
             found += batch.num_rows
             yield pa.Table.from_batches([batch])
-        if found != rows:  # no checksum covers the footer
-            raise pa.ArrowInvalid(f"its footer promises {rows} rows, and {found} were read")
+        if found != metadata.num_rows:  # no checksum covers the footer
+            raise pa.ArrowInvalid(f"its footer promises {metadata.num_rows} rows, and {found} were read")
 
 
 def arrow_schema(path: Path) -> pa.Schema:

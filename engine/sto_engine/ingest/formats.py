@@ -70,6 +70,8 @@ def reading(path: Path, opening: bool = False) -> Iterator[None]:
     except pa.ArrowException as error:
         what = f"not a whole {format_of(path).kind} file" if opening else "damaged"
         raise BadData(f"{path} is {what} ({_short(error)}); write it again") from error
+    except UnicodeDecodeError as error:
+        raise BadData(f"{path} is damaged (a name in it is not UTF-8); write it again") from error
     except OSError as error:
         raise _unreadable(path, error) from error
 

@@ -17,7 +17,7 @@ from sto_engine.ingest.blocks import held_schema
 from sto_engine.ingest.decode import DICTIONARY, hash_column, to_frame
 from sto_engine.ingest.flow import Workers
 from sto_engine.ingest.order import in_order
-from sto_engine.ingest.sizes import READ_BUFFER, batch_rows, worth_words
+from sto_engine.ingest.sizes import OPTIONS, reading_plan
 from sto_engine.ingest.spill import SpillFile, Spills
 from sto_engine.ingest.store import Store
 from sto_engine.ingest.write import ROW_GROUP
@@ -77,12 +77,11 @@ def _columns(path: Path, schema: pa.Schema) -> Iterator[dict[str, pa.Array]]:
     """The columns of a store file that hold a value, batch by batch, in the types of `held_schema`."""
     kinds = held_schema(schema)
     try:
-        footer = pq.read_metadata(path)
-        words = worth_words(footer, [name for name in schema.names if name in DICTIONARY])
-        size = min(ROW_GROUP, batch_rows(footer, schema.names))
-        options = {"page_checksum_verification": True, "buffer_size": READ_BUFFER, "pre_buffer": False}
-        with pq.ParquetFile(path, read_dictionary=words, **options) as file:
-            for batch in file.iter_batches(size, columns=schema.names, use_threads=False):
+        words = [name for name in schema.names if name in DICTIONARY]
+        with pq.ParquetFile(path, read_dictionary=words, **OPTIONS) as file:
+            size, coded = reading_plan(file, schema.names, words)
+        with pq.ParquetFile(path, read_dictionary=coded, **OPTIONS) as file:
+            for batch in file.iter_batches(min(ROW_GROUP, size), columns=schema.names, use_threads=False):
                 found = {name: batch.column(name) for name in schema.names}
                 yield {n: _coded(v, kinds.field(n).type) for n, v in found.items() if v.null_count < len(v)}
     except (OSError, pa.ArrowException, KeyError) as error:

@@ -21,7 +21,7 @@ import polars as pl
 import pyarrow as pa
 
 from sto_engine.errors import BadData, InputMissing, TryLater
-from sto_engine.files import canonical_json, sha256_file
+from sto_engine.files import canonical_json, footer_crc, sha256_file
 from sto_engine.ingest.decode import hash_column, hash_runs, read_files
 from sto_engine.ingest.erased import finish_erasure
 from sto_engine.ingest.manifest import fault_of
@@ -166,11 +166,21 @@ class Store:
 
     def _read(self, files: list[dict[str, Any]], schema: pa.Schema) -> pl.DataFrame:
         try:
+            for file in files:
+                self._check_footer(file)
             return read_files([(self.path / file["path"], file["rows"]) for file in files], schema)
         except FileNotFoundError as error:
             if Store.open(self.path).manifest != self.manifest:
                 raise TryLater(f"store {self.path} was changed while it was read; run the command again") from error
             raise BadData(f"store file {error.filename} is gone; restore it or ingest anew") from error
+
+    def _check_footer(self, file: Mapping[str, Any]) -> None:
+        """A damaged footer may end the process inside of pyarrow, or rename a column; older stores cannot tell."""
+        path = self.path / file["path"]
+        if "footer_crc" in file and footer_crc(path) != file["footer_crc"]:
+            raise BadData(
+                f"store file {path} is damaged (its footer is not the one written); restore it or ingest anew"
+            )
 
 
 def _may_hold(file: Mapping[str, Any], from_ms: int | None, before_ms: int | None) -> bool:

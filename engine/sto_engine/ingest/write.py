@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sto_engine.errors import CannotCreate, OutputFailed
-from sto_engine.files import ParquetSink, sync
+from sto_engine.files import ParquetSink, footer_crc, sync
 from sto_engine.ingest.blocks import Block, Held, to_block, to_columns
 from sto_engine.ingest.decode import DICTIONARY, hash_column
 from sto_engine.ingest.flow import Workers
@@ -123,6 +123,7 @@ class BucketFile:
     def finish(self) -> dict[str, Any]:
         """What the manifest says of the file, which has its name now; the folder is for the caller to sync."""
         entry = {"bucket": self.bucket, "path": self.path, "rows": self.sink.rows, "sha256": self.sink.finish()}
+        entry["footer_crc"] = footer_crc(self.sink.path)
         if self.first_ms is not None:
             entry |= {"min_ts": self.first_ms, "max_ts": self.last_ms}
         return entry
