@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import sto_engine.ingest.columnar as columnar
+import sto_engine.ingest.sizes as sizes
 from inputs import read, write
 from sto_engine.config import load_config
 from sto_engine.ingest import ingest
@@ -135,7 +135,7 @@ def many(n: int = 5000) -> pl.DataFrame:
 def test_batches_over_row_groups_of_other_dictionaries_keep_every_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int
 ) -> None:
-    monkeypatch.setattr(columnar, "BATCH_ROWS", 1000)
+    monkeypatch.setattr(sizes, "BATCH_ROWS", 1000)
     pq.write_table(many().to_arrow(), tmp_path / "e.parquet", row_group_size=group)
     found = read(tmp_path / "e.parquet")
     good = many().filter(pl.col("event_type") != "?")
@@ -146,7 +146,7 @@ def test_batches_over_row_groups_of_other_dictionaries_keep_every_word(
 def test_batches_prepared_in_threads_are_those_prepared_in_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(columnar, "BATCH_ROWS", 500)
+    monkeypatch.setattr(sizes, "BATCH_ROWS", 500)
     source = open_source(write(many(), tmp_path / "e.parquet"), "events", load_config())
     types = Types("uint64", "string")
     batches = list(source.raw(types))

@@ -17,6 +17,7 @@ import pyarrow.fs as fs
 from sto_engine.errors import InputMissing
 
 SCHEMES = ("s3://", "gs://", "gcs://", "abfs://", "abfss://", "az://", "file://")
+_GOOGLE_S = 30
 _GLOB = frozenset("*?[")
 T = TypeVar("T")
 
@@ -58,7 +59,10 @@ class Url(type(Path())):  # type: ignore[misc]
 
     def size(self) -> int:
         """Bytes of the file."""
-        return int(_had(self.url, lambda: self.filesystem.get_file_info(self.key)).size or 0)
+        info = _had(self.url, lambda: self.filesystem.get_file_info(self.key))
+        if info.type == fs.FileType.NotFound:
+            raise InputMissing(f"{self.url} cannot be read: it is gone; check the URL")
+        return int(info.size or 0)
 
 
 class _Raw(io.RawIOBase):
@@ -90,7 +94,9 @@ def expand_url(pattern: str, is_hidden: Callable[[str], bool]) -> list[Url]:
     glob_at = next((i for i, part in enumerate(rest.split("/")) if _GLOB & set(part)), None)
     parts = rest.split("/")
     base = "/".join(parts if glob_at is None else parts[:glob_at])
-    filesystem, root = _had(pattern, lambda: fs.FileSystem.from_uri(f"{name}://{base}"))
+    # pyarrow would try Google for a quarter of an hour
+    patience = f"?retry_limit_seconds={_GOOGLE_S}" if name in ("gs", "gcs") and "?" not in base else ""
+    filesystem, root = _had(pattern, lambda: _from_uri(f"{name}://{base}{patience}"))
     info = _had(pattern, lambda: filesystem.get_file_info(root))
     if info.type == fs.FileType.File:
         return [Url.of(filesystem, root, scheme)]
@@ -101,6 +107,11 @@ def expand_url(pattern: str, is_hidden: Callable[[str], bool]) -> list[Url]:
     if not found:
         raise InputMissing(f'no file matches "{pattern}"; expected a file, a folder of files or a glob')
     return [Url.of(filesystem, key, scheme) for key in sorted(found)]
+
+
+def _from_uri(uri: str) -> tuple[fs.FileSystem, str]:
+    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(uri)
+    return found
 
 
 def list_folder(filesystem: fs.FileSystem, root: str, pattern: str, is_hidden: Callable[[str], bool]) -> list[str]:

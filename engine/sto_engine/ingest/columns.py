@@ -65,11 +65,18 @@ def typed_ids(ids: pl.Series, id_type: str, where: str, from_text: bool) -> pl.S
         return ids
     if ids.dtype == pl.String:
         typed = ids.cast(wanted, strict=False)
-        foreign = (typed.cast(pl.String) != ids).fill_null(False) | (typed.is_null() & ids.is_not_null())
+        foreign = _other_spelling(ids) | (typed.is_null() & ids.is_not_null())
         if foreign.any() and not from_text:
             raise BadData(f"{where} must be {id_type}; found text in {foreign.sum()} rows; export ids as {id_type}")
         return typed.set(foreign, None) if foreign.any() else typed
     return ids.cast(wanted, strict=False)
+
+
+def _other_spelling(numbers: pl.Series) -> pl.Series:
+    """Which texts are not as a number is written out: with a leading zero or a plus; bool, false for null."""
+    zero = numbers.str.starts_with("0") & (numbers.str.len_bytes() > 1)
+    signed = numbers.str.starts_with("+") | numbers.str.starts_with("-0")
+    return (zero | signed).fill_null(False)
 
 
 def stored_ids(
@@ -98,7 +105,7 @@ def _written_type(text: pl.Series, where: str) -> str:
     """uint64 where every text is a whole number as it is written, without a leading zero; else string."""
     if not len(text):
         return "string"
-    if (text.cast(pl.UInt64, strict=False).cast(pl.String) == text).fill_null(False).all():
+    if text.cast(pl.UInt64, strict=False).is_not_null().all() and not _other_spelling(text).any():
         return "uint64"
     if text.str.contains(_FLOAT_ID).all() and text.str.contains(r"[.eE]").any():
         raise BadData(f"{where} was exported as floats (numbers with a point); export ids as integers or text")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -19,9 +20,10 @@ from sto_engine.errors import BadData
 from sto_engine.ingest.csv_text import BAD
 from sto_engine.ingest.formats import open_stream, slices
 
-_BLOCK = 8 << 20
+_BLOCK = 32 << 20
 _MAX_LINE = 256 << 20
 _HEAD_LINES = 10_000
+_LONG = 37
 _LONG_NUMBER = r"^-?\d{37,}$"
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: no text of UTF-8
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -54,7 +56,7 @@ def read_ndjson(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
             frame = slow_lines(block, columns)
         if frame.is_empty():
             continue
-        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        table = frame.rechunk().to_arrow()
         for batch in table.to_batches():
             yield from slices(batch)
 
@@ -67,11 +69,11 @@ def _blocks(path: Path) -> Iterator[bytes]:
         while chunk := stream.read(_BLOCK):
             chunk = chunk.removeprefix(_BOM) if first else chunk
             first = False
-            body, newline, tail = (rest + chunk).rpartition(b"\n")
-            rest = tail
+            end = chunk.rfind(b"\n")
+            body, rest = rest + chunk[: max(end, 0)], chunk[end + 1 :] if end >= 0 else rest + chunk
             if len(rest) > _MAX_LINE:
                 raise BadData(f"{path} has a line of more than {_MAX_LINE >> 20} MiB; expected one JSON object a line")
-            if newline:
+            if end >= 0:
                 yield body
     if rest:
         yield rest
@@ -85,15 +87,27 @@ def fast_lines(block: bytes, columns: Sequence[str]) -> pl.DataFrame | None:
         frame = pl.read_ndjson(io.BytesIO(block), schema=dict.fromkeys(columns, pl.String)) if columns else None
     except (pl.exceptions.PolarsError, UnicodeDecodeError):
         return None
-    if frame is None or len(frame) != sum(1 for line in block.split(b"\n") if line and not line.isspace()):
+    if frame is None or (len(frame) != block.count(b"\n") + 1 and len(frame) != len(_lines(block))):
         return None
-    odd = pl.any_horizontal(pl.all().str.contains(r"^[\[{]"), pl.all().str.contains(_LONG_NUMBER))
-    return None if frame.select(odd.any()).item() else frame
+    return None if any(_is_odd(column) for column in frame) else frame
+
+
+def _is_odd(text: pl.Series) -> bool:
+    """Whether a column holds what may be a nested value, or a number longer than 128 bits hold."""
+    if text.null_count() == len(text):
+        return False
+    nested = text.str.starts_with("{") | text.str.starts_with("[")
+    longest: Any = text.str.len_bytes().max()
+    return bool(nested.any() or (longest >= _LONG and text.str.contains(_LONG_NUMBER).any()))
+
+
+def _lines(block: bytes) -> list[bytes]:
+    return [line for line in block.split(b"\n") if line and not line.isspace()]
 
 
 def slow_lines(block: bytes, columns: Sequence[str]) -> pl.DataFrame:
     """The same line by line, and a column BAD where a line is no JSON object."""
-    lines = [line for line in block.split(b"\n") if line and not line.isspace()]
+    lines = _lines(block)
     rows = [_object(line) for line in lines]
     data: dict[str, list[str | None] | list[bool]] = {
         name: [None if row is None else row.get(name) for row in rows] for name in columns

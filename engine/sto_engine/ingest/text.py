@@ -83,9 +83,10 @@ def _plain(array: pa.Array) -> tuple[pl.Series, NDArray[np.bool_] | None]:
     if pa.types.is_null(kind) or pa.types.is_integer(kind):
         return pl.Series(array.cast(pa.large_string()), dtype=pl.String), None
     try:
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+            array.validate(full=True)  # what a file calls text need not be UTF-8; a cast of bytes looks for itself
+        else:
             array = array.cast(pa.large_string())
-        array.validate(full=True)
         return pl.Series(array, dtype=pl.String), None
     except pa.ArrowInvalid:
         texts = [_decoded(value) for value in array.cast(pa.large_binary()).to_pylist()]

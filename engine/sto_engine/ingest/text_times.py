@@ -5,11 +5,13 @@ zone is read by slices, not by a pattern a row.
 """
 
 import re
+from datetime import timedelta
 
 import polars as pl
 
 _BASE = 19
 _TIME = pl.Datetime("ms", "UTC")
+_SHAPE = re.compile(r"\d{4}-\d{2}-\d{2}(?P<mark>[T ])\d{2}:\d{2}:\d{2}([.,](?P<digits>\d{1,9}))?(?P<zone>.*)")
 _SHORT = r"^(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2})($|[^:\d])"
 _DAY = r"^\d{4}-\d{2}-\d{2}$"
 
@@ -19,6 +21,9 @@ def text_times(text: pl.Series, days: bool) -> tuple[pl.Series, bool]:
 
     `days`: a date alone is its midnight in UTC, and needs no zone.
     """
+    uniform = _uniform(text)
+    if uniform is not None:
+        return uniform
     text = text.str.replace_all("/", "-", literal=True) if _any(text, "/") else text
     if days and text.str.contains(_DAY).any():
         text = text.str.replace(_DAY, "${0}T00:00:00Z")
@@ -28,6 +33,30 @@ def text_times(text: pl.Series, days: bool) -> tuple[pl.Series, bool]:
         again, naive_too = _iso(text.str.replace(_SHORT, "${1}:00${2}"))
         times, naive = times.zip_with(~failed, again), naive or naive_too
     return times, naive
+
+
+def _uniform(text: pl.Series) -> tuple[pl.Series, bool] | None:
+    """The same by slices alone where all rows are written as the first one is; None where one is not."""
+    sizes = text.str.len_bytes()
+    if sizes.null_count() == len(sizes) or sizes.min() != sizes.max():
+        return None
+    shape = _SHAPE.fullmatch(str(text[int(text.is_not_null().arg_max() or 0)]))
+    minutes = _zone_minutes(shape["zone"]) if shape else None
+    if shape is None or minutes is None:
+        return None
+    digits = len(shape["digits"] or "")
+    rest = text.str.slice(_BASE + (digits + 1 if digits else 0)).unique().drop_nulls()
+    times = text.str.slice(0, _BASE).str.to_datetime(f"%Y-%m-%d{shape['mark']}%H:%M:%S", time_unit="ms", strict=False)
+    if digits:
+        if len(text.str.slice(_BASE, 1).unique().drop_nulls()) > 1:
+            return None
+        part = text.str.slice(_BASE + 1, digits).cast(pl.UInt32, strict=False).cast(pl.Int64)
+        ms = part * 10 ** (3 - digits) if digits <= 3 else part // 10 ** (digits - 3)
+        times = times + ms.cast(pl.Duration("ms"))
+    if len(rest) > 1 or times.null_count() > text.null_count():
+        return None
+    times = times - timedelta(minutes=minutes)
+    return times.dt.replace_time_zone("UTC"), shape["zone"] == ""
 
 
 def _any(text: pl.Series, mark: str) -> bool:

@@ -57,7 +57,7 @@ def _numbers(column: pa.ChunkedArray) -> pl.Series | None:
     if pa.types.is_dictionary(kind) and is_text(kind):
         return None
     if is_text(kind):
-        return text_of(column).values.str.replace(r"\.0+$", "").cast(pl.Int64, strict=False)
+        return whole_numbers(text_of(column).values)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return pl.Series(column).cast(pl.Int64, strict=False)
     return None
@@ -137,12 +137,20 @@ def _epoch(numbers: pl.Series, rules: TimeRules) -> Typed:
     return Typed(ms.cast(pl.Datetime("ms")).dt.replace_time_zone("UTC"), lost)
 
 
+def whole_numbers(text: pl.Series) -> pl.Series:
+    """Whole numbers among texts ("12" and "12.0"), others null; times of a clock, which have a colon, cost no parse."""
+    clock = text.str.contains(":", literal=True)
+    if clock.all():
+        return pl.repeat(None, len(text), dtype=pl.Int64, eager=True)
+    return text.str.replace(r"\.0+$", "").cast(pl.Int64, strict=False)
+
+
 def _from_text(column: pa.ChunkedArray, rules: TimeRules) -> Typed:
     """Text times, and whole numbers as text."""
     text = text_of(column)
     values, lost = text.values, text.lost
     was = values.is_not_null().to_numpy()
-    numbers = values.str.replace(r"\.0+$", "").cast(pl.Int64, strict=False)
+    numbers = whole_numbers(values)
     is_number = numbers.is_not_null()
     if is_number.all():
         typed = _epoch(numbers, rules)

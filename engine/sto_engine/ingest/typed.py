@@ -85,7 +85,7 @@ def typed_columns(batch: pa.Table, types: Types, context: Context) -> dict[str, 
         if name == "row":
             first = context.first_row
             out[name] = Typed(pl.int_range(first, first + batch.num_rows, dtype=pl.UInt64, eager=True))
-        elif name not in batch.column_names:
+        elif name not in batch.column_names or batch[name].null_count == batch.num_rows:
             out[name] = Typed(pl.repeat(None, batch.num_rows, dtype=_kind(name, each.type), eager=True))
         else:
             out[name] = _typed(batch[name], each, types, context)
