@@ -110,12 +110,14 @@ def simulate(setup: Setup, out: Path, world: str, users: int, days: int, **maili
 @cli.command()
 @click.argument("events", nargs=-1)
 @click.option("--store", type=PATH, required=True, metavar="DIR", help="Event store; made when it is not there.")
-@click.option("--recipients", type=PATH, metavar="FILE", help="Recipients (Parquet); replaces the last snapshot.")
+@click.option("--recipients", type=PATH, metavar="FILE", help="Recipients; they replace the last snapshot.")
 @common
 def ingest(setup: Setup, events: tuple[str, ...], store: Path, recipients: Path | None) -> None:
-    """Add EVENTS (files, folders or globs of Parquet or CSV) to a store.
+    """Add EVENTS (files, folders, globs or cloud addresses) to a store; a row an event, or a row a send with its times.
 
-    Files that the store already holds are skipped; bad rows are quarantined and counted.
+    Parquet, Arrow IPC, CSV or NDJSON, the last two also .gz or .zst. Well-known names of columns and events are
+    understood and told; [ingest.columns] and [ingest.event_types] map others. Files that the store already holds are
+    skipped; bad rows are quarantined and counted, and too many of them (ingest.max_bad_share) stop the ingest.
 
     \b
     Example:  sto-engine ingest world/events --store store --recipients world/recipients.parquet
