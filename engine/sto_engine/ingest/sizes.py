@@ -40,11 +40,12 @@ def reading_plan(file: pq.ParquetFile, columns: Sequence[str], words: Sequence[s
     texts = [name for name in columns if name in flat and _is_text(file.schema_arrow.field(name).type)]
     heaviest, many = 1.0, set[str]()
     for place in np.unique(np.linspace(0, len(groups) - 1, PLACES).astype(int)).tolist():
-        cells = {name: _cell(column) for name, column in _look(file, place, texts, FEW_ROWS)}
-        heaviest = max(heaviest, sum(cells.values()))
-        many |= {name for name, size in cells.items() if size > LARGE_CELL}
-        usual = [name for name in words if name in texts and name not in many]
+        looked = dict(_look(file, place, texts, FEW_ROWS))
+        fat = {name for name, column in looked.items() if _cell(column) > LARGE_CELL}
+        many |= {name for name in fat if name not in words or _is_various(looked[name])}
+        usual = [name for name in words if name in looked and name not in fat]
         many |= {name for name, column in _look(file, place, usual, SOME_ROWS) if _is_various(column)}
+        heaviest = max(heaviest, sum(_cell(column) for name, column in looked.items() if name not in set(words) - many))
     if set(columns) >= set(file.schema_arrow.names):
         rows = [max(1, group.num_rows) for group in groups]
         heaviest = max([heaviest, *(size / count for size, count in zip(sizes, rows, strict=True))])
@@ -71,4 +72,4 @@ def _cell(values: pa.Array) -> float:
 
 def _is_various(values: pa.Array) -> bool:
     coded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
-    return 2 * len(coded.indices.drop_null().unique()) > len(values) >= SOME_ROWS
+    return 2 * len(coded.indices.drop_null().unique()) > len(values) >= FEW_ROWS
