@@ -1,31 +1,15 @@
-"""Runs `score` and kills itself (SIGKILL) just before or after its n-th rename: STORE OUT N WHEN"""
+"""Runs `score` and kills itself at its n-th rename: STORE OUT N WHEN"""
 
-import os
-import signal
 import sys
-from itertools import count
 from pathlib import Path
+
+from deadly import die_at
 
 from sto_engine.config import load_config
 from sto_engine.job import ScoreRequest, run_score
 from sto_engine.progress import Silent
 
-
-def main() -> None:
-    store, out, n, when = sys.argv[1:]
-    calls, rename = count(1), os.replace
-
-    def replace(*args: object, **kwargs: object) -> None:
-        hit = next(calls) == int(n)
-        if hit and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        rename(*args, **kwargs)  # type: ignore[arg-type]
-        if hit:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    os.replace = replace  # type: ignore[assignment]
-    run_score(ScoreRequest(Path(store), Path(out), threads=1), load_config(None), Silent())
-
-
 if __name__ == "__main__":
-    main()
+    store, out, n, when = sys.argv[1:]
+    die_at(out, int(n), when)
+    run_score(ScoreRequest(Path(store), Path(out), threads=1), load_config(None), Silent())
