@@ -197,7 +197,9 @@ def score(setup: Setup, exit_code_if_complete: int, **options: Any) -> None:
     Example:  sto-engine score --store store --out runs --bundle bundle --date 2026-04-20
     """
     from sto_engine.job import ScoreRequest, run_score
+    from sto_engine.memory import keep_freed_memory
 
+    keep_freed_memory()
     request = ScoreRequest(threads=setup.threads, seed=setup.seed, **options)
     result = run_score(request, setup.config, setup.progress)
     head = {"run": str(result.run_dir) if result.run_dir else None, "complete_before": result.complete_before}

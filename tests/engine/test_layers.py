@@ -15,7 +15,7 @@ PACKAGES = {
     "sto_pipeline": ROOT / "benchmarks" / "sto_pipeline",
 }
 LAYERS = (
-    ("errors", "progress", "files", "slots", "zones"),
+    ("errors", "progress", "files", "memory", "slots", "zones"),
     ("config", "tables"),
     ("ingest",),
     ("history", "simulate"),

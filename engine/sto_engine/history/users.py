@@ -10,6 +10,7 @@ from sto_engine.errors import ConfigError
 from sto_engine.history.providers import providers_of
 from sto_engine.tables import RECIPIENT_COLUMNS, encode
 from sto_engine.zones import is_zone, parse_zone, region_of, standard_offset
+from sto_kernels.newest import newest_rows
 
 _TYPES = {"string": pl.String, "bool": pl.Boolean, "double": pl.Float64, "int16": pl.Int16}
 
@@ -59,15 +60,17 @@ def _polars(kind: str) -> pl.DataType | type[pl.DataType]:
 
 def _newest(events: pl.DataFrame, users: pl.DataFrame, column: str) -> pl.Series:
     """What the newest event that carries `column` says of each user, in the order of `users`; null where none does."""
-    rows = np.flatnonzero(events[column].is_not_null().to_numpy())
-    if not len(rows):
+    carries_N = events[column].is_not_null().to_numpy()
+    if not carries_N.any():
         return pl.Series(column, [None] * len(users), dtype=events[column].dtype)
-    run_N, time_N = events["user_id"].rle_id().to_numpy()[rows], events["event_ts"].to_physical().to_numpy()[rows]
-    start_R = np.flatnonzero(np.concatenate([[True], run_N[1:] != run_N[:-1]]))
-    newest_N = np.repeat(np.maximum.reduceat(time_N, start_R), np.diff(np.append(start_R, len(rows))))
-    hit = np.flatnonzero(time_N == newest_N)  # of several at one moment the first in the order of events counts
-    first = hit[np.concatenate([[True], run_N[hit][1:] != run_N[hit][:-1]])]
-    seen = events.select("user_id", column)[rows[first]]
+    first_N = _first_of_run(events["user_id"]).to_numpy()
+    start_R = np.append(np.flatnonzero(first_N), len(events))
+    row_R = newest_rows(start_R, events["event_ts"].to_physical().to_numpy(), carries_N)
+    ids, values = events["user_id"].filter(first_N), events[column]
+    seen = pl.DataFrame({"user_id": ids, column: values.gather(pl.Series(np.where(row_R >= 0, row_R, 0)))})
+    seen = seen.filter(pl.Series(row_R >= 0))
+    if seen["user_id"].equals(users["user_id"]):
+        return seen[column]
     return users.select("user_id").join(seen, on="user_id", how="left", maintain_order="left")[column]
 
 
