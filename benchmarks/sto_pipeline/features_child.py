@@ -37,8 +37,10 @@ def main(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ours(request: Mapping[str, Any]) -> dict[str, Any]:
+    from sto_engine.memory import keep_freed_memory
     from sto_pipeline.features_ours import Ours
 
+    keep_freed_memory()  # as the nightly job does
     ours = Ours(request["threads"])
     ours.run(Path(request["gate"]), keep=True)
     answers.save(Path(request["answer"]), ours.dense())
