@@ -1,5 +1,7 @@
 """The newest row of each run against a loop in plain words."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ def test_the_newest_row_that_carries_a_value_is_found(runs: list[list[tuple[int,
     start = np.cumsum([0, *(len(run) for run in runs)])
     time, carries = np.array([t for t, _ in rows], np.int64), np.array([c for _, c in rows], np.bool_)
     expected = []
-    for first, last in zip(start[:-1], start[1:], strict=True):
+    for first, last in pairwise(start.tolist()):
         known = [i for i in range(first, last) if rows[i][1]]
         newest = max((rows[i][0] for i in known), default=0)
         expected.append(next((i for i in known if rows[i][0] == newest), -1))
