@@ -4,6 +4,7 @@ import gzip
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ import pyarrow.parquet as pq
 
 from sto_engine.config import load_config
 from sto_engine.ingest.source import Source, Types, open_source, prepare
+from sto_engine.tables import EVENT_TYPES
 
 TEXT = (".csv", ".tsv", ".csv.gz", ".csv.zst", ".ndjson", ".jsonl.gz", ".json.zst")
 TYPED = (".parquet", ".arrow", ".arrows", ".feather")
 FORMATS = (*TYPED, *TEXT)
+T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BIG = 2**64 - 3
 KEYS = {"user_id": 1, "campaign_id": 2, "event_type": "open", "event_ts": "2026-03-01T10:00:00Z"}
 
 
@@ -99,3 +103,16 @@ def csv(path: Path, header: str, rows: Sequence[str]) -> Path:
 def event(**values: Any) -> dict[str, Any]:
     """A row of events with some values of its own."""
     return {**KEYS, **values}
+
+
+def events(n: int = 300) -> pl.DataFrame:
+    """Events of 50 people, whose ids no float holds."""
+    return pl.DataFrame(
+        {
+            "user_id": pl.Series([BIG - i % 50 for i in range(n)], dtype=pl.UInt64),
+            "campaign_id": [f"c,{i % 3}" for i in range(n)],
+            "event_type": [EVENT_TYPES[i % 5] for i in range(n)],
+            "event_ts": pl.Series([T0 + timedelta(minutes=i) for i in range(n)], dtype=pl.Datetime("us", "UTC")),
+            "tz_offset": pl.Series([60 if i % 3 else None for i in range(n)], dtype=pl.Int16),
+        }
+    )

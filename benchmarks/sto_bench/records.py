@@ -108,6 +108,21 @@ def busiest(records: Sequence[Any]) -> float | None:
     return cores if cores > BUSY_CORES else None
 
 
+def red_gates(records: Sequence[Any]) -> list[str]:
+    """Our implementations that gave wrong answers or failed, as sentences."""
+    return [
+        f"{r.impl} on {r.case} {'is wrong' if r.status == 'wrong' else 'failed'}: {r.reason}"
+        for r in records
+        if r.is_ours and r.status in ("wrong", "failed")
+    ]
+
+
+def warnings(records: Sequence[Any]) -> list[str]:
+    """What makes the figures doubtful: a machine that did other work meanwhile."""
+    cores = busiest(records)
+    return [f"other processes took up to {cores:.1f} cores during the timings: measure anew"] if cores else []
+
+
 def read(path: Path) -> list[Record]:
     """The records of a results file, none when it does not exist. Raises ValueError for lines that are no records."""
     return read_as(Record, path)

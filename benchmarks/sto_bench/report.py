@@ -5,7 +5,7 @@ with `--check` it writes nothing and exits with 1 when one of them is not what t
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sto_bench.cases import HEADLINE, PRODUCT
@@ -90,16 +90,25 @@ def insert(text: str, table: str, begin: str = BEGIN, end: str = END) -> str:
     return f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}"
 
 
-def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
-    """Regenerate the documents, or say whether they are up to date."""
+def regenerate(documents: Mapping[Path, Callable[[str], str]], arguments: Sequence[str]) -> int:
+    """Each document as its function makes it of what it holds; with `--check`, 1 if that would change one."""
     stale = 0
-    for path, cases in DOCUMENTS.items():
+    for path, made in documents.items():
         old = path.read_text(encoding="utf-8")
-        new = insert(old, render(results_files(), cases))
+        new = made(old)
         stale += old != new
         if "--check" not in arguments:
             path.write_text(new, encoding="utf-8")
     return int("--check" in arguments and stale > 0)
+
+
+def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
+    """Regenerate the documents, or say whether they are up to date."""
+
+    def with_cases(cases: Sequence[str]) -> Callable[[str], str]:
+        return lambda text: insert(text, render(results_files(), cases))
+
+    return regenerate({path: with_cases(cases) for path, cases in DOCUMENTS.items()}, arguments)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@ from sto_bench.cases import Case, select
 from sto_bench.contest import Contestant, Watch
 from sto_bench.ours import our_contestant
 from sto_bench.peers import registry
-from sto_bench.records import Record, busiest, make_records
+from sto_bench.records import Record, make_records, red_gates, warnings
 from sto_bench.runner import Rules, contest
 from sto_bench.verify import ask_xgboost
 from sto_bench.worlds import World, make_world
 from sto_kernels import margins
+
+__all__ = ["Plan", "make_plan", "red_gates", "run", "summary", "warnings"]
 
 NO_PEERS = "none"
 IMPLS = tuple(name for name in margins.IMPLS if name != "auto")
@@ -77,21 +79,6 @@ def contestants(world: World, plan: Plan) -> list[Contestant]:
     oracle = ask_xgboost(world, plan.threads)
     ours = [our_contestant(world, oracle, impl, plan.threads) for impl in dict.fromkeys(impls)]
     return [*ours, *(registry.peer_contestant(world, oracle, name, plan.threads) for name in dict.fromkeys(peers))]
-
-
-def red_gates(records: Sequence[Record]) -> list[str]:
-    """Our implementations that gave wrong answers or failed, as sentences."""
-    return [
-        f"{r.impl} on {r.case} {'is wrong' if r.status == 'wrong' else 'failed'}: {r.reason}"
-        for r in records
-        if r.is_ours and r.status in ("wrong", "failed")
-    ]
-
-
-def warnings(records: Sequence[Record]) -> list[str]:
-    """What makes the figures doubtful: a machine that did other work meanwhile."""
-    cores = busiest(records)
-    return [f"other processes took up to {cores:.1f} cores during the timings: measure anew"] if cores else []
 
 
 def summary(records: Sequence[Record]) -> dict[str, dict[str, str]]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sto_bench.records import busiest, read_as
-from sto_bench.report import RESULTS, ROOT, cell_text, insert, rounded
+from sto_bench.report import RESULTS, ROOT, cell_text, insert, regenerate, rounded
 from sto_pipeline.records import UNITS, Measure
 
 DOCUMENTS = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
@@ -75,14 +75,7 @@ def document(text: str) -> str:
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
     """Regenerate the documents, or say whether they are up to date."""
-    stale = 0
-    for path in DOCUMENTS:
-        old = path.read_text(encoding="utf-8")
-        new = document(old)
-        stale += old != new
-        if "--check" not in arguments:
-            path.write_text(new, encoding="utf-8")
-    return int("--check" in arguments and stale > 0)
+    return regenerate(dict.fromkeys(DOCUMENTS, document), arguments)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sto_bench.contest import Watch
-from sto_bench.records import busiest
+from sto_bench.records import red_gates, warnings
 from sto_pipeline import features, ingest, nightly
 from sto_pipeline.cases import Case, Kind, contestants, select
 from sto_pipeline.contest import contest
 from sto_pipeline.made import Work
 from sto_pipeline.records import Measure, make_measures
+
+__all__ = ["Plan", "make_plan", "red_gates", "run", "summary", "warnings"]
 
 _ENTRANTS = {"features": features.entrants, "ingest": ingest.entrants, "score": nightly.entrants}
 
@@ -51,21 +53,6 @@ def run(plan: Plan, watch: Watch, keep: Callable[[list[Measure]], None]) -> list
         keep(measures)
         found += measures
     return found
-
-
-def red_gates(measures: Sequence[Measure]) -> list[str]:
-    """Ours where it was wrong or failed, as sentences."""
-    return [
-        f"{m.impl} on {m.case} {'is wrong' if m.status == 'wrong' else 'failed'}: {m.reason}"
-        for m in measures
-        if m.is_ours and m.status in ("wrong", "failed")
-    ]
-
-
-def warnings(measures: Sequence[Measure]) -> list[str]:
-    """What makes the figures doubtful: a machine that did other work meanwhile."""
-    cores = busiest(measures)
-    return [f"other processes took up to {cores:.1f} cores during the timings: measure anew"] if cores else []
 
 
 def summary(measures: Sequence[Measure]) -> dict[str, dict[str, str]]:

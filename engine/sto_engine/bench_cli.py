@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,12 +60,7 @@ def kernel(
         plan = suite.make_plan(tier, cases, impls, peers, setup.threads, setup.seed)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    records = suite.run(plan, setup.progress, _keeper(Record, json_path))
-    red = suite.red_gates(records)
-    head = {"file": str(json_path) if json_path else None, "measurements": len(records), "red_gates": len(red)}
-    setup.show({**head, **suite.summary(records), "warnings": suite.warnings(records)})
-    if red:
-        raise BadData("; ".join(red))
+    _measure(suite, plan, Record, setup, json_path)
 
 
 def _pipeline_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -140,10 +136,15 @@ def _pipeline(
         plan = suite.make_plan(kind, tier, cases, peers, setup.threads, work)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    measures = suite.run(plan, setup.progress, _keeper(Measure, json_path))
-    red = suite.red_gates(measures)
-    head = {"file": str(json_path) if json_path else None, "measurements": len(measures), "red_gates": len(red)}
-    setup.show({**head, **suite.summary(measures), "warnings": suite.warnings(measures)})
+    _measure(suite, plan, Measure, setup, json_path)
+
+
+def _measure(suite: ModuleType, plan: Any, kind: type[Any], setup: Setup, json_path: Path | None) -> None:
+    """Run the plan of a suite, keep its lines of `kind`, show what they come to; BadData (65) where ours was wrong."""
+    found = suite.run(plan, setup.progress, _keeper(kind, json_path))
+    red = suite.red_gates(found)
+    head = {"file": str(json_path) if json_path else None, "measurements": len(found), "red_gates": len(red)}
+    setup.show({**head, **suite.summary(found), "warnings": suite.warnings(found)})
     if red:
         raise BadData("; ".join(red))
 

@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sto_kernels.count_walk import MIN_LATENCY_H
 from sto_kernels.journal import HOUR_MS, NO_LATENCY, NO_TIME
+from sto_kernels.stays import AGES, DAY_PART_MS, NEVER, SHORT_MS
 
-AGES, SHORT_MS, DAY_PART_MS = 24, 2 * HOUR_MS, 24 * HOUR_MS
-NEVER = 2**62
-MIN_LATENCY_H = 1e-3
 BLOCK_SENDS, BLOCK_USERS = 1 << 20, 4096
 
 

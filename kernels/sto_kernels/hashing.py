@@ -63,6 +63,11 @@ def bucket_of(h_U: U64, buckets: int) -> NDArray[np.int32]:
     """Bucket of each hash -> int32 [U]; `buckets` is a power of two in 1..8192."""
     if buckets < 1 or buckets > 8192 or buckets & (buckets - 1):
         raise ValueError(f"buckets must be a power of two in 1..8192; found {buckets}")
-    if buckets == 1:
-        return np.zeros(h_U.shape, np.int32)
-    return (h_U >> np.uint64(64 - buckets.bit_length() + 1)).astype(np.int32)
+    return parts_of(h_U, buckets).astype(np.int32)
+
+
+def parts_of(h_U: U64, parts: int) -> NDArray[np.int64]:
+    """Part of each hash by its top bits -> int64 [U]; `parts` is a power of two, of buckets or of finer ranges."""
+    if parts == 1:
+        return np.zeros(h_U.shape, np.int64)
+    return (h_U >> np.uint64(65 - parts.bit_length())).astype(np.int64)

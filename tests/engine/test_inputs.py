@@ -1,6 +1,6 @@
 """The same rows in every format are the same events, and what cannot be read says where and what to do."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inputs import FORMATS, TEXT, TYPED, event, packed, read, write
+from inputs import FORMATS, TEXT, TYPED, event, events, packed, read, write
 from sto_engine.config import load_config
 from sto_engine.errors import BadData, InputMissing
 from sto_engine.ingest import ingest
@@ -18,9 +18,6 @@ from sto_engine.ingest.source import Types
 from sto_engine.ingest.store import Store
 from sto_engine.progress import Silent
 from sto_engine.tables import CAMPAIGN_ENUM, DEVICE_ENUM, EVENT_ENUM, EVENT_TYPES
-
-T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
-BIG = 2**64 - 3
 
 words = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Z")) | st.sampled_from(' ,;"\n\t'), max_size=12
@@ -64,18 +61,6 @@ SCHEMA = {
     "user_agent": pl.String,
 }
 PINNED = Types("uint64", "string")
-
-
-def events(n: int = 300) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "user_id": pl.Series([BIG - i % 50 for i in range(n)], dtype=pl.UInt64),
-            "campaign_id": [f"c,{i % 3}" for i in range(n)],
-            "event_type": [EVENT_TYPES[i % 5] for i in range(n)],
-            "event_ts": pl.Series([T0 + timedelta(minutes=i) for i in range(n)], dtype=pl.Datetime("us", "UTC")),
-            "tz_offset": pl.Series([60 if i % 3 else None for i in range(n)], dtype=pl.Int16),
-        }
-    )
 
 
 @given(rows=rows)

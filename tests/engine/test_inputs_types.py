@@ -1,6 +1,6 @@
 """Columns whose types drift from file to file: the same values where nothing is lost, else an error that says which."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,27 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from inputs import TEXT, event, read, write
+from inputs import BIG, TEXT, event, events, read, write
 from sto_engine.config import load_config
 from sto_engine.errors import BadData
 from sto_engine.ingest.source import Types, open_source
-from sto_engine.tables import EVENT_TYPES
 
-T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
-BIG = 2**64 - 3
 PINNED = Types("uint64", "string")
-
-
-def events(n: int = 300) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "user_id": pl.Series([BIG - i % 50 for i in range(n)], dtype=pl.UInt64),
-            "campaign_id": [f"c,{i % 3}" for i in range(n)],
-            "event_type": [EVENT_TYPES[i % 5] for i in range(n)],
-            "event_ts": pl.Series([T0 + timedelta(minutes=i) for i in range(n)], dtype=pl.Datetime("us", "UTC")),
-            "tz_offset": pl.Series([60 if i % 3 else None for i in range(n)], dtype=pl.Int16),
-        }
-    )
 
 
 DRIFTS: dict[str, pa.Array] = {

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sto_engine.ingest.decode import DICTIONARY, VOCABULARY, hash_column
-from sto_kernels.hashing import U64
+from sto_kernels.hashing import parts_of
 
 _SMALL = 64 << 10  # dictionaries of so many bytes are merged, larger ones are built anew from the rows
 
@@ -60,8 +60,13 @@ def _column(values: pl.Series, each: pa.Field, kind: pa.DataType) -> pa.Array:
 
 def to_table(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
     """A frame in the types of `held_schema`."""
-    kinds, found = held_schema(schema), to_columns(frame, schema)
-    arrays = [_trimmed(found[n]) if n in found else pa.nulls(len(frame), kinds.field(n).type) for n in kinds.names]
+    return filled({name: _trimmed(values) for name, values in to_columns(frame, schema).items()}, len(frame), schema)
+
+
+def filled(columns: dict[str, pa.Array], rows: int, schema: pa.Schema) -> pa.Table:
+    """`columns` in the types of `held_schema`, those that are not there null."""
+    kinds = held_schema(schema)
+    arrays = [columns[each.name] if each.name in columns else pa.nulls(rows, each.type) for each in kinds]
     return pa.Table.from_arrays(arrays, schema=kinds)
 
 
@@ -94,13 +99,6 @@ def _weight(values: pa.Array) -> int:
     if pa.types.is_dictionary(values.type):
         return int(values.nbytes + 2 * values.dictionary.nbytes)
     return int(values.nbytes) * (3 if pa.types.is_string(values.type) else 1)
-
-
-def parts_of(h_N: U64, parts: int) -> NDArray[np.int64]:
-    """The part of each hash, by its top bits, of a power of two of `parts`; like `bucket_of`, but there may be more."""
-    if parts == 1:
-        return np.zeros(len(h_N), np.int64)
-    return (h_N >> np.uint64(65 - parts.bit_length())).astype(np.int64)
 
 
 @dataclass

@@ -21,7 +21,6 @@ import polars as pl
 
 from sto_engine.errors import UsageError
 from sto_engine.files import canonical_json, folder_lock, sync, write_atomic
-from sto_engine.ingest.blocks import parts_of
 from sto_engine.ingest.flow import Workers
 from sto_engine.ingest.manifest import MAX_BUCKETS
 from sto_engine.ingest.pieces import sorted_pieces
@@ -30,6 +29,7 @@ from sto_engine.ingest.sorted_file import SortedFiles
 from sto_engine.ingest.store import Store, next_generation, remove_leftovers
 from sto_engine.ingest.write import check_rows, new_folder
 from sto_engine.progress import Progress
+from sto_kernels.hashing import parts_of
 
 MOST_THREADS = 8
 WORK_BYTES = 480 << 20  # of all threads together

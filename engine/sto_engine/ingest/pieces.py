@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sto_engine.errors import BadData
-from sto_engine.ingest.blocks import held_schema
+from sto_engine.ingest.blocks import filled, held_schema
 from sto_engine.ingest.decode import DICTIONARY, hash_column, to_frame
 from sto_engine.ingest.flow import Workers
 from sto_engine.ingest.order import in_order
@@ -95,11 +95,5 @@ def _coded(values: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _frame(file: SpillFile, schema: pa.Schema) -> pl.DataFrame:
-    kinds = held_schema(schema)
-    tables = [
-        pa.Table.from_arrays(
-            [columns.get(n, pa.nulls(len(columns["user_id"]), kinds.field(n).type)) for n in kinds.names], schema=kinds
-        )
-        for columns in file.read()
-    ]
+    tables = [filled(columns, len(columns["user_id"]), schema) for columns in file.read()]
     return pl.concat([to_frame(table, schema, file.path) for table in tables], rechunk=True)
