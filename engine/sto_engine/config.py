@@ -6,6 +6,7 @@ Unknown keys are errors that name the nearest known key. Times of day are "HH:MM
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -88,7 +89,10 @@ class Timezone(Section):
 
 
 class Recipients(Section):
+    """`providers` adds domains to the map of mailbox providers: name -> domains."""
+
     keep: tuple[str, ...] = ()
+    providers: dict[str, tuple[str, ...]] = {}
 
 
 class Clean(Section):
@@ -162,21 +166,48 @@ class Experiment(Section):
 
 
 class Assign(Section):
+    """Gains below which a slot is not changed, in expected opens a recipient."""
+
     min_gain: Annotated[float, Field(ge=0)] = 0.0
     keep_gain: Annotated[float, Field(ge=0)] = 0.0
 
 
+class Frequency(Section):
+    """At most `cap` messages in any `days` days (recipients.frequency_cap goes before), `min_gap_hours` apart."""
+
+    cap: Annotated[int, Field(ge=1)] | None = None
+    days: Annotated[int, Field(ge=1, le=366)] = 7
+    min_gap_hours: Annotated[float, Field(ge=0, le=24 * 366)] = 0.0
+
+
+class Warmup(Section):
+    """Messages a UTC day from `first_day` on; beyond the list there is no such limit, before it the first holds."""
+
+    first_day: date
+    per_day: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+
+
+Rates = str | tuple[str, ...]
+
+
 class Capacity(Section):
-    total: str | None = None
-    providers: dict[str, str] = {}
+    """Rates such as "100/s", "500000/h" or "1000000/day", one or several that all hold; warm-up by provider or total."""
+
+    total: Rates | None = None
+    providers: dict[str, Rates] = {}
+    warmup: dict[str, Warmup] = {}
     on_infeasible: Literal["fail", "defer", "suppress"] = "fail"
-    max_slot_share: Share | None = None
-    weight: str | None = None
+    max_slot_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    decluster: Annotated[float, Field(ge=0)] = 0.0
+    weight: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Spread(Section):
+    """Length of spread windows; `avoid_minutes` after :00 and :30 stay free of sends."""
+
     min_minutes: Annotated[int, Field(ge=1, le=1440)] = 15
     max_minutes: Annotated[int, Field(ge=1, le=1440)] | None = None
+    avoid_minutes: Annotated[int, Field(ge=0, le=14)] = 0
 
 
 class Cluster(Section):
@@ -203,6 +234,7 @@ class Config(Section):
     train: Train = Train()
     experiment: Experiment = Experiment()
     assign: Assign = Assign()
+    frequency: Frequency = Frequency()
     capacity: Capacity = Capacity()
     spread: Spread = Spread()
     cluster: Cluster = Cluster()
