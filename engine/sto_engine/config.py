@@ -10,9 +10,10 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from sto_engine.errors import ConfigError, InputMissing
+from sto_engine.rates import MAX_COUNT, check_rates
 
 Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 ClockEnd = Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
@@ -184,22 +185,28 @@ class Warmup(Section):
     """Messages a UTC day from `first_day` on; beyond the list there is no such limit, before it the first holds."""
 
     first_day: date
-    per_day: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    per_day: Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_COUNT)], ...], Field(min_length=1)]
 
 
-Rates = str | tuple[str, ...]
+Rates = Annotated[str | tuple[str, ...], BeforeValidator(check_rates)]
 
 
 class Capacity(Section):
-    """Rates such as "100/s", "500000/h" or "1000000/day", one or several that all hold; warm-up by provider or total."""
+    """Rates such as "100/s", "500k/h" or "1M/day", one or several that all hold; warm-up by provider or `total`."""
 
     total: Rates | None = None
-    providers: dict[str, Rates] = {}
+    providers: dict[Annotated[str, Field(min_length=1)], Rates] = {}
     warmup: dict[str, Warmup] = {}
     on_infeasible: Literal["fail", "defer", "suppress"] = "fail"
     max_slot_share: Annotated[float, Field(gt=0, le=1)] | None = None
     decluster: Annotated[float, Field(ge=0)] = 0.0
     weight: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _total_is_no_provider(self) -> "Capacity":
+        if "total" in self.providers:
+            raise ValueError("the limit on all mail is capacity.total; found capacity.providers.total")
+        return self
 
 
 class Spread(Section):
