@@ -44,7 +44,7 @@ HOMES = {
     "ray": {"sto_engine.cluster"},
     "xgboost": {"sto_engine.models.forest", "sto_engine.explain.child"},
     "numba": {"sto_kernels.numba_cache"},
-    "scipy": {"sto_engine.train.fit"},
+    "scipy": {"sto_engine.train.fit", "sto_engine.assign.preflight"},
     "safetensors": {"sto_engine.models.bundle"},
     "click": {
         "sto_engine.cli",
