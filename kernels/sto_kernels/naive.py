@@ -85,7 +85,23 @@ def best_slots(
     return slots, values, runners
 
 
-def spread_offset_ms(rank: int, provider_key: int, run_key: int, window_ms: int) -> int:
-    """One send's offset, in integers without a limit."""
-    x = ((rank + 1) * 0x9E3779B97F4A7C15 + provider_key + run_key) % 2**64
-    return (x >> 32) * window_ms >> 32
+def spread_offset_ms(
+    rank: int,
+    provider_key: int,
+    run_key: int,
+    window_ms: int,
+    bins: int = 1,
+    first_turn: int = 0,
+    start_ms: int = 0,
+    avoid_ms: int = 0,
+) -> int:
+    """One send's offset, in integers without a limit; with `avoid_ms` the bins must be whole minutes."""
+    bin_ms, turn = window_ms // bins, (first_turn + rank) % bins
+    inner = sum((first_turn + earlier) % bins == turn for earlier in range(rank)) if bins > 1 else rank
+    high = ((inner + 1) * 0x9E3779B97F4A7C15 + provider_key + run_key) % 2**64 >> 32
+    if not avoid_ms:
+        return turn * bin_ms + (high * bin_ms >> 32)
+    begin = start_ms + turn * bin_ms
+    free = [minute for minute in range(begin, begin + bin_ms, 60_000) if minute % 1_800_000 >= avoid_ms]
+    place = high * len(free) * 60_000 >> 32
+    return free[place // 60_000] + place % 60_000 - start_ms

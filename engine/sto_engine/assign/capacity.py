@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sto_engine.assign.spread import SpreadKey
 from sto_engine.config import Config
 from sto_engine.errors import ConfigError
 from sto_kernels.hashing import U64
 
-SpreadKey = tuple[int, str]
+__all__ = ["SpreadKey", "refuse_capacity", "spread_ranks", "spread_starts"]
 
 
 def refuse_capacity(config: Config) -> None:
