@@ -103,7 +103,7 @@ def _ms(utc: datetime) -> int:
 def parse_clock(text: str) -> int:
     """Minutes since midnight of "HH:MM", 24:00 included; ConfigError (78) for anything else."""
     hours, colon, minutes = text.partition(":")
-    if colon and len(hours) == 2 and len(minutes) == 2 and (hours + minutes).isdigit():
+    if colon and len(hours) == 2 and len(minutes) == 2 and (hours + minutes).isascii() and (hours + minutes).isdigit():
         total = int(hours) * 60 + int(minutes)
         if int(minutes) < 60 and total <= DAY_MIN:
             return total
@@ -118,19 +118,52 @@ def parse_quiet(text: str) -> tuple[int, int]:
     return parse_clock(start), parse_clock(end)
 
 
+def parse_hours(text: str) -> list[tuple[int, int]]:
+    """Starts and ends in minutes of "08:00-12:00,18:00-02:00"; ConfigError (78) for anything else.
+
+    Spaces around hours do not matter. A range from an hour to itself says nothing, so it is refused.
+    """
+    ranges = [parse_quiet("-".join(end.strip() for end in part.split("-"))) for part in text.split(",")]
+    if any(start % DAY_MIN == end % DAY_MIN and (start, end) != (0, DAY_MIN) for start, end in ranges):
+        raise ConfigError(f'allowed hours must not start where they end; found "{text}"; all day is "00:00-24:00"')
+    return ranges
+
+
+def tidy_hours(text: str) -> str | None:
+    """Allowed hours as the store keeps them, without spaces; None for text that is none."""
+    try:
+        parse_hours(text)
+    except ConfigError:
+        return None
+    return "".join(text.split())
+
+
+def hours_mask(grid: SlotGrid, text: str) -> NDArray[np.bool_]:
+    """Slots that lie wholly inside the allowed hours of one recipient (`parse_hours`), bool [S].
+
+    Day slots (grid 7) are sent at one clock time and stay open.
+    """
+    inside = np.logical_or.reduce([_minutes(start, end, empty=False) for start, end in parse_hours(text)])
+    return _whole_slots(grid, inside)
+
+
 def window_mask(grid: SlotGrid, start: str, end: str, quiet: Sequence[str] = ()) -> NDArray[np.bool_]:
     """Slots that lie wholly inside the send window and wholly outside quiet hours, bool [S].
 
     A window whose start equals its end is empty of limits (all day); one whose start is later crosses midnight. Day
     slots (grid 7) are sent at one clock time and stay open.
     """
-    if grid.slots == 7:
-        return np.ones(7, np.bool_)
     closed = ~_minutes(parse_clock(start), parse_clock(end), empty=True)
     for text in quiet:
         closed |= _minutes(*parse_quiet(text), empty=False)
-    per_slot = (~closed).reshape(DAY_MIN // grid.minutes, grid.minutes).all(axis=1)
-    return np.tile(per_slot, grid.days)
+    return _whole_slots(grid, ~closed)
+
+
+def _whole_slots(grid: SlotGrid, open_M: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Slots each of whose minutes of the day is open, bool [S]; day slots all are."""
+    if grid.slots == 7:
+        return np.ones(7, np.bool_)
+    return np.tile(open_M.reshape(DAY_MIN // grid.minutes, grid.minutes).all(axis=1), grid.days)
 
 
 def _minutes(start: int, end: int, empty: bool) -> NDArray[np.bool_]:

@@ -77,6 +77,7 @@ RECIPIENT_COLUMNS: dict[str, pa.DataType] = {
     "engagement_score": pa.float64(),
     "frequency": pa.float64(),
     "frequency_cap": pa.float64(),
+    "allowed_hours": pa.string(),
 }
 _VOCABULARY = {
     "event_type": EVENT_TYPES,

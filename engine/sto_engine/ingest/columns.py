@@ -16,11 +16,13 @@ from sto_engine.errors import BadData
 from sto_engine.ingest.pseudonyms import Pseudonyms
 from sto_engine.ingest.text import Typed, is_text, text_of
 from sto_engine.ingest.words import address_status, truth
+from sto_engine.slots import tidy_hours
 from sto_engine.tables import id_polars
 
 _RISK = {"low": "0.1", "medium": "0.5", "high": "0.9"}
 _FLOAT_ID = r"^\d+(\.\d+)?([eE]\+?\d+)?$"
 _CLOCK = r"^([+-]?)(\d{1,2}):(\d{2})$"
+_WORDS = {"address_status": address_status, "allowed_hours": tidy_hours}
 _CONSENT = ("consent", "consent_profiling")
 _WHOLE = 2**53
 
@@ -128,7 +130,7 @@ def _text(column: pa.ChunkedArray, name: str, where: str) -> Typed:
     if not (is_text(column.type) or pa.types.is_integer(column.type)):
         column = column.cast(pa.large_string())
     typed = text_of(column)
-    return _looked_up(typed, address_status, pl.String()) if name == "address_status" else typed
+    return _looked_up(typed, _WORDS[name], pl.String()) if name in _WORDS else typed
 
 
 def _looked_up(text: Typed, meaning: Callable[[str], Any], kind: pl.DataType) -> Typed:

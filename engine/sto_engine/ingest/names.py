@@ -56,5 +56,6 @@ RECIPIENT_NAMES: dict[str, tuple[str, ...]] = {
     "recipient_domain": _DOMAIN,
     "provider": ("provider", "mailboxprovider"),
     "clv": ("clv", "customerlifetimevalue", "ltv"),
+    "allowed_hours": ("allowedhours", "contacthours", "sendinghours"),
     "email": _EMAIL,
 }
