@@ -63,6 +63,7 @@ class Attention:
             p_open_US,
             reasons(known),
             known.counts.acts_U.astype(np.float32),
+            "chance" if self.model.w24 == 0 else "share",
         )
 
 

@@ -65,7 +65,7 @@ class Boosted:
             utility_US[block] = margin_US if w24 == 0 else blend(p_US, features.p24_SU.T, w24)
             p_open_US[block] = calibrated(self.bundle, p_US)
             reason_U[block], acts_U[block] = reasons(known), known.counts.acts_U
-        return Utilities(utility_US, p_open_US, reason_U, acts_U)
+        return Utilities(utility_US, p_open_US, reason_U, acts_U, "logit" if w24 == 0 else "share")
 
 
 def slot_scores(bundle: Bundle, features: Features) -> NDArray[np.float32]:

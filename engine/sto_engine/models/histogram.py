@@ -63,7 +63,7 @@ class Histogram:
             rate_24U = know(bucket, usual, self.model.half_life_days).slot_rate_24U
             p_open_US = np.repeat(rate_24U.T, self.grid.slots // 24, axis=1).astype(np.float32)
         n_eff_U = np.where(profile.acts_U >= MIN_ACTS, profile.acts_U, np.float32(0))
-        return Utilities(ahead(counts_US).astype(np.float32), p_open_US, reason_U, n_eff_U)
+        return Utilities(ahead(counts_US).astype(np.float32), p_open_US, reason_U, n_eff_U, "share")
 
 
 def act_sums(profile: Profile, may_U: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:

@@ -1,9 +1,9 @@
 """What every model offers: small sums per bucket, priors from all sums, a utility per (user, slot)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from sto_engine.history.bucket import Bucket
 from sto_engine.models.priors import Priors
 
 Tensors = Mapping[str, NDArray[Any]]
+# chance: P(open); logit: its margin; share: only its ratio to the user's other slots means anything
+Measure = Literal["chance", "logit", "share"]
 
 
 @dataclass(frozen=True)
@@ -19,18 +21,26 @@ class Utilities:
     """What a policy says of the users of a bucket; the slot is the argmax of `utility_US` under the mask.
 
     `p_open_US` is None where the policy has no probabilities; `reason_U` are REASONS of the tables, or places in it;
-    `n_eff_U` is the number of the user's own human acts behind the choice.
+    `n_eff_U` is the number of the user's own human acts behind the choice; `measure` says on which scale utilities are
+    (`assign.worth` makes expected opens of them).
     """
 
     utility_US: NDArray[np.float32]
     p_open_US: NDArray[np.float32] | None
     reason_U: NDArray[Any]
     n_eff_U: NDArray[np.float32]
+    measure: Measure = "chance"
 
     def of(self, keep_U: NDArray[np.bool_]) -> "Utilities":
         """The same of some of the users."""
         p_US = None if self.p_open_US is None else self.p_open_US[keep_U]
-        return Utilities(self.utility_US[keep_U], p_US, self.reason_U[keep_U], self.n_eff_U[keep_U])
+        return replace(
+            self,
+            utility_US=self.utility_US[keep_U],
+            p_open_US=p_US,
+            reason_U=self.reason_U[keep_U],
+            n_eff_U=self.n_eff_U[keep_U],
+        )
 
 
 class Policy(Protocol):

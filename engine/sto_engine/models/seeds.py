@@ -65,7 +65,8 @@ class SeedHistogram:
         utility_US = np.where(own_U[:, None], profile.acts_US + 1, usual_US).astype(np.float32)
         reason_U = np.where(own_U, "histogram", np.where(cohort_U, "cohort", "global")).astype(object)
         reason_U[~utility_US.any(axis=1)] = "fallback"
-        return Utilities(utility_US, None, reason_U, np.where(own_U, profile.acts_U, np.float32(0)))
+        n_eff_U = np.where(own_U, profile.acts_U, np.float32(0))
+        return Utilities(utility_US, None, reason_U, n_eff_U, "share")
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class SeedBoosted:
         margin_US = slot_margins(forest, user_matrix(profile), threads=1)
         p_open_US = (1.0 / (1.0 + np.exp(-margin_US.astype(np.float64)))).astype(np.float32)
         known_U = (profile.acts_U > 0) | (profile.sends_U > 0)
-        return Utilities(margin_US, p_open_US, np.where(known_U, "model", "global").astype(object), profile.acts_U)
+        reason_U = np.where(known_U, "model", "global").astype(object)
+        return Utilities(margin_US, p_open_US, reason_U, profile.acts_U, "logit")
 
 
 @dataclass(frozen=True)
