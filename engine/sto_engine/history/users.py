@@ -7,7 +7,7 @@ import polars as pl
 
 from sto_engine.config import Config
 from sto_engine.errors import ConfigError
-from sto_engine.history.providers import providers_of
+from sto_engine.history.providers import provider_map, providers_of
 from sto_engine.tables import RECIPIENT_COLUMNS, encode
 from sto_engine.zones import is_zone, parse_zone, region_of, standard_offset
 from sto_kernels.newest import newest_rows
@@ -30,7 +30,8 @@ def build_users(
     regions = [region_of(standard_offset(parse_zone(name), origin_ms)) for name in names]
     users = users.with_columns(region=pl.Series(regions, dtype=pl.String).gather(zone_U))
     domain = _filled(users["recipient_domain"], lambda: _newest(events, users, "recipient_domain"))
-    return users.with_columns(cohort=_cohort(users, config), provider=providers_of(users["provider"], domain))
+    provider = providers_of(users["provider"], domain, provider_map(config))
+    return users.with_columns(cohort=_cohort(users, config), provider=provider)
 
 
 def seen_users(events: pl.DataFrame) -> pl.DataFrame:
