@@ -199,6 +199,14 @@ def test_the_cap_closes_the_slots_before_the_cap_th_newest_send_is_old_enough() 
     assert closed_hours(settings_of(cap=3), rows) == []
 
 
+def test_the_oldest_send_that_can_matter_does() -> None:
+    assert closed_hours(settings_of(cap=1), [{"user": 10, "at": at(0, days=7) + 1}]) == [0]
+    assert closed_hours(settings_of(cap=1), [{"user": 10, "at": at(0, days=7)}]) == []
+    far = settings_of(cap=1, days=1, min_gap_hours=240)
+    assert closed_hours(far, [{"user": 10, "at": at(0, days=10) + 1}]) == [0]
+    assert closed_hours(far, [{"user": 10, "at": at(0, days=10)}]) == []
+
+
 def test_the_own_cap_of_a_recipient_goes_before() -> None:
     rows = [{"user": 10, "at": at(20, days=6)}]
     assert closed_hours(settings_of(cap=1), rows, cap=2.9) == []

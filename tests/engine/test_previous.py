@@ -210,15 +210,17 @@ def test_a_folder_counts_earlier_days_only_and_a_named_run_always(tmp_path: Path
 
 
 def test_a_folder_leaves_out_runs_that_can_no_longer_matter(tmp_path: Path) -> None:
-    days = [DAY - timedelta(days=back) for back in (9, 4, 3, 2)]
-    for name, day in zip("abcd", days, strict=True):
+    days = [DAY - timedelta(days=back) for back in (9, 4, 3, 2, 1)]
+    for name, day in zip("abcde", days, strict=True):
         write_run(tmp_path, name, day, plan_of([1], day, 0))
     # the run of four days ago may send until noon of the third, after which no event tells of sends
     told = ms_of(DAY - timedelta(days=3), hours=12)
-    assert opened(tmp_path, store=a_store(newest_ms=told - 2)).run_ids == ["b", "c", "d"]
-    assert opened(tmp_path, store=a_store(newest_ms=told - 1)).run_ids == ["c", "d"]
-    assert opened(tmp_path, store=a_store(newest_ms=None)).run_ids == ["a", "b", "c", "d"]
-    assert opened(tmp_path, day=DAY + timedelta(days=30), store=a_store(ms_of(DAY, 720))).run_ids == ["d"]
+    assert opened(tmp_path, store=a_store(newest_ms=told - 2)).run_ids == ["b", "c", "d", "e"]
+    assert opened(tmp_path, store=a_store(newest_ms=told - 1)).run_ids == ["c", "d", "e"]
+    assert opened(tmp_path, store=a_store(newest_ms=None)).run_ids == ["a", "b", "c", "d", "e"]
+    # that of two days ago may send at hours that are of this day in the east
+    assert opened(tmp_path).run_ids == ["d", "e"]
+    assert opened(tmp_path, day=DAY + timedelta(days=30), store=a_store(ms_of(DAY, 720))).run_ids == ["e"]
     assert opened(tmp_path / "run=a", store=a_store()).run_ids == ["a"]
 
 
@@ -312,14 +314,14 @@ def test_a_damaged_or_missing_shard_is_named(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_page_damaged_after_the_first_read_is_found_by_its_checksum(tmp_path: Path) -> None:
-    run = write_run(tmp_path, "a", DAY - timedelta(days=1), plan_of(range(1, 4000), DAY, 0), buckets=1)
+    rows = plan_of(ids_of("uint64", 3999, seed=4), DAY, 0)
+    run = write_run(tmp_path, "a", DAY - timedelta(days=1), rows, buckets=1)
     previous = opened(run)
     shard = run / "assignments" / "part-0000.parquet"
-    rows = previous.sends(0, 1, "uint64")
-    assert len(rows) == 3999
+    assert len(previous.sends(0, 1, "uint64")) == 3999
     whole = bytearray(shard.read_bytes())
     column = pq.read_metadata(shard).row_group(3).column(0)
-    whole[column.data_page_offset + column.total_compressed_size - 1] ^= 1
+    whole[column.data_page_offset + column.total_compressed_size // 2] ^= 1
     shard.write_bytes(whole)
     with pytest.raises(BadData, match=r"part-0000\.parquet of an earlier run must hold"):
         previous.sends(0, 1, "uint64")
