@@ -2,6 +2,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -110,7 +111,9 @@ def test_what_is_left_out_and_merged_changes_no_shortage(groups: list[Group], ca
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 50), several), min_size=1, max_size=6), room, st.randoms())
-def test_the_order_of_groups_slots_and_splits_does_not_matter(groups: list[Group], capacity: list[int], random) -> None:  # type: ignore[no-untyped-def]
+def test_the_order_of_groups_slots_and_splits_does_not_matter(
+    groups: list[Group], capacity: list[int], random: Random
+) -> None:
     split = [part for n, options in groups for part in ((n // 2, options), (n - n // 2, options[::-1]))]
     random.shuffle(split)
     assert check_feasibility(demand(split, capacity)).short == check_feasibility(demand(groups, capacity)).short
@@ -206,7 +209,7 @@ def test_a_resource_that_an_option_names_twice_is_used_twice() -> None:
 
 def test_mail_that_fits_by_far_needs_no_solver() -> None:
     code = (
-        "import sys; sys.path.insert(0, 'tests/engine'); import numpy as np\n"
+        "import sys; import numpy as np\n"
         "from sto_engine.assign.demand import Demand\n"
         "from sto_engine.assign.preflight import check_feasibility\n"
         "one = np.ones(1, np.int64); place = np.zeros(1, np.int32)\n"

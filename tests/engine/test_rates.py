@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sto_engine.config import Warmup, load_config
 from sto_engine.errors import ConfigError
-from sto_engine.rates import MAX_COUNT, Rate, bin_capacity, day_budget, parse_rate, parse_rates
+from sto_engine.rates import MAX_COUNT, Per, Rate, bin_capacity, day_budget, parse_rate, parse_rates
 
 FIRST = date(2026, 4, 20)
 RAMP = Warmup(first_day=FIRST, per_day=(1_000, 5_000, 20_000))
@@ -30,8 +30,8 @@ RAMP = Warmup(first_day=FIRST, per_day=(1_000, 5_000, 20_000))
         ("2/hour", 2, "h"),
     ],
 )
-def test_a_rate_is_read_as_the_field_writes_it(text: str, count: Fraction, per: str) -> None:
-    assert parse_rate(text) == Rate(Fraction(count), per)  # type: ignore[arg-type]
+def test_a_rate_is_read_as_the_field_writes_it(text: str, count: Fraction, per: Per) -> None:
+    assert parse_rate(text) == Rate(Fraction(count), per)
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_a_lone_m_is_neither_a_minute_nor_a_month() -> None:
 
 
 @given(st.integers(1, MAX_COUNT // 10**6), st.sampled_from(["", "k", "M"]), st.sampled_from(["s", "min", "h", "day"]))
-def test_a_rate_that_is_written_is_read_back(number: int, times: str, per: str) -> None:
+def test_a_rate_that_is_written_is_read_back(number: int, times: str, per: Per) -> None:
     scale = {"": 1, "k": 1_000, "M": 1_000_000}[times]
-    assert parse_rate(f"{number:_}{times}/{per}") == Rate(Fraction(number * scale), per)  # type: ignore[arg-type]
+    assert parse_rate(f"{number:_}{times}/{per}") == Rate(Fraction(number * scale), per)
 
 
 @pytest.mark.parametrize(
