@@ -1,0 +1,93 @@
+"""What the rounds work on and what they find: offers by bucket, the terms, the outcome."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sto_kernels.hashing import U64
+from sto_kernels.limits import Int64s, Limits
+from sto_kernels.offers import Offers
+from sto_kernels.prices import Floats
+
+T = TypeVar("T")
+Slots = NDArray[np.uint8]
+
+
+class Book(Protocol):
+    """Where the offers of each bucket are read from and its slots are kept."""
+
+    @property
+    def buckets(self) -> Sequence[int]: ...
+
+    def offers(self, bucket: int) -> Offers: ...
+
+    def keep(self, bucket: int, slot_U: Slots) -> None: ...
+
+    def slots(self, bucket: int) -> Slots: ...
+
+
+class Each(Protocol):
+    """Runs work on every bucket named, several at a time; results in that order."""
+
+    def __call__(self, name: str, work: Callable[[int], T], buckets: Sequence[int]) -> list[T]: ...
+
+
+@dataclass(frozen=True)
+class Terms:
+    """`stratum_G`: groups that are sampled alike (a provider); `may_defer`: users may be left without a slot."""
+
+    limits: Limits
+    stratum_G: NDArray[np.int32]
+    run_key: U64
+    may_defer: bool = False
+    start_R: Floats | None = None
+    prices_R: Floats | None = None
+
+
+@dataclass
+class Outcome:
+    """Prices and what they came to; worths are those of the offers. `load_R` and capacities are in units."""
+
+    price_R: Floats
+    eps: float
+    scale: float
+    none: float
+    passes: int = 0
+    bound: float = 0.0
+    value: float = 0.0
+    moved: int = 0
+    chained: int = 0
+    deferred: int = 0
+    over_before: int = 0
+    violations: int = 0
+    load_R: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def gap(self) -> float:
+        """Share of the bound that is missing: the optimum is not further away than that."""
+        return (self.bound - self.value) / abs(self.bound) if self.bound else 0.0
+
+
+@dataclass
+class Memory:
+    """A book in memory, for tests, benchmarks and small plans."""
+
+    parts: Sequence[Offers]
+    slot_B: dict[int, Slots] = field(default_factory=dict)
+
+    @property
+    def buckets(self) -> Sequence[int]:
+        return range(len(self.parts))
+
+    def offers(self, bucket: int) -> Offers:
+        return self.parts[bucket]
+
+    def keep(self, bucket: int, slot_U: Slots) -> None:
+        self.slot_B[bucket] = slot_U
+
+    def slots(self, bucket: int) -> Slots:
+        return self.slot_B[bucket]
