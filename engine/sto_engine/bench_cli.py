@@ -1,4 +1,4 @@
-"""`sto-engine bench`: thin commands over sto_bench and sto_pipeline, where their errors become the engine's."""
+"""`sto-engine bench`: thin commands over the packages of benchmarks/, where their errors become the engine's."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -116,6 +116,34 @@ def score(setup: Setup, **options: Any) -> None:
     Example:  sto-engine bench score --quick --json score.jsonl
     """
     _pipeline("score", setup, **options)
+
+
+@bench.command()
+@click.option("--quick", is_flag=True, help="Up to 20,000 recipients, beside the exact optimum; about a minute.")
+@click.option("--full", is_flag=True, help="Every case, up to ten million recipients.")
+@click.option("--json", "json_path", type=PATH, metavar="FILE", help="Keep the measurements, one JSON line each.")
+@click.option("--case", "cases", multiple=True, metavar="NAME", help="This case only; repeatable.")
+@click.option("--peer", "peers", multiple=True, metavar="NAME", help='This peer only, or "none"; repeatable.')
+@common
+def assign(
+    setup: Setup, quick: bool, full: bool, json_path: Path | None, cases: tuple[str, ...], peers: tuple[str, ...]
+) -> None:
+    """Assignment under capacity and spread: what is lost against the optimum, what is exceeded, how long it takes.
+
+    An answer of ours that breaks a limit gets no time and the command ends with 65. Exact peers: OR-Tools, HiGHS.
+
+    \b
+    Example:  sto-engine bench assign --quick --json assign.jsonl
+    """
+    tier = _tier("assign", quick, full)
+    from sto_assign import suite
+    from sto_assign.records import Line
+
+    try:
+        plan = suite.make_plan(tier, cases, peers, setup.threads, setup.seed)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    _measure(suite, plan, Line, setup, json_path)
 
 
 def _pipeline(

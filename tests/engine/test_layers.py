@@ -13,6 +13,7 @@ PACKAGES = {
     "sto_bench": ROOT / "benchmarks" / "sto_bench",
     "sto_decisions": ROOT / "benchmarks" / "sto_decisions",
     "sto_pipeline": ROOT / "benchmarks" / "sto_pipeline",
+    "sto_assign": ROOT / "benchmarks" / "sto_assign",
 }
 LAYERS = (
     ("errors", "progress", "files", "memory", "slots", "zones"),
@@ -63,11 +64,16 @@ HOMES = {
     "sto_bench": {"sto_engine.bench_cli", "sto_decisions.records"},
     "sto_decisions": set(),
     "sto_pipeline": {"sto_engine.bench_cli"},
+    "sto_assign": {"sto_engine.bench_cli"},
 }
 # sto_bench imports the peers it measures, XGBoost among them, each in its adaptor
-NOT_IN_BENCH = {"sto_engine", "sto_decisions", "sto_pipeline", "polars", "ray", "click", "rich", "pydantic", "pyarrow"}
+NOT_IN_BENCH = {
+    *("sto_engine", "sto_assign", "sto_decisions", "sto_pipeline"),
+    *("polars", "ray", "click", "rich", "pydantic", "pyarrow"),
+}
 NOT_IN_KERNELS = {
     "sto_engine",
+    "sto_assign",
     "sto_bench",
     "sto_decisions",
     "sto_pipeline",
@@ -133,7 +139,7 @@ def test_the_graph_has_no_circle() -> None:
 
 @pytest.mark.parametrize("library", sorted(HOMES))
 def test_a_heavy_library_has_one_home(library: str) -> None:
-    ours = {m: names for m, names in GRAPH.items() if not m.startswith(("sto_bench", "sto_pipeline"))}
+    ours = {m: names for m, names in GRAPH.items() if not m.startswith(("sto_assign", "sto_bench", "sto_pipeline"))}
     users = {m for m, names in ours.items() if any(name.split(".")[0] == library for name in names)}
     users = {m for m in users if m.split(".")[0] != library}
     assert users <= HOMES[library]
