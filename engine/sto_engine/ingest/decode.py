@@ -30,6 +30,7 @@ _TEXTS = (
     *("timezone", "signup_source", "country", "address_status", "provider"),
 )
 DICTIONARY = (*VOCABULARY, *_TEXTS)  # columns of few distinct values: written so, and read so
+YOUNG = ("allowed_hours",)  # columns that the files of older versions lack
 
 
 def read_files(files: Sequence[tuple[Path, int]], schema: pa.Schema) -> pl.DataFrame:
@@ -37,18 +38,21 @@ def read_files(files: Sequence[tuple[Path, int]], schema: pa.Schema) -> pl.DataF
 
     Raises FileNotFoundError for a file that is not there, BadData (65) for one that is damaged or of another shape.
     """
-    frames = [to_frame(_read_file(path, rows, schema.names), schema, path) for path, rows in files]
+    frames = [to_frame(_read_file(path, rows, schema), schema, path) for path, rows in files]
     return pl.concat(frames or [to_frame(schema.empty_table(), schema, Path())], rechunk=True)
 
 
-def _read_file(path: Path, rows: int, columns: list[str]) -> pa.Table:
+def _read_file(path: Path, rows: int, schema: pa.Schema) -> pa.Table:
+    columns = schema.names
     try:
         words = [name for name in columns if name in DICTIONARY]
         file = pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=words)
-        missing = sorted(set(columns) - set(file.schema_arrow.names))
+        there = file.schema_arrow.names
+        stored = without_young(columns, there)
+        missing = sorted(set(stored) - set(there))
         if missing:
             raise BadData(f"store file {path} must have the columns {missing}; restore it or ingest anew")
-        told = [name for name in columns if not _is_null(file.metadata, file.schema_arrow.names.index(name))]
+        told = [name for name in stored if not _is_null(file.metadata, there.index(name))]
         table = file.read(told, use_threads=False)  # buckets run in threads already
     except FileNotFoundError:
         raise
@@ -58,8 +62,14 @@ def _read_file(path: Path, rows: int, columns: list[str]) -> pa.Table:
         raise BadData(f"store file {path} must hold {rows} rows; found {table.num_rows}; restore it or ingest anew")
     for name in columns:
         if name not in told:
-            table = table.append_column(name, pa.nulls(table.num_rows, file.schema_arrow.field(name).type))
+            kind = file.schema_arrow.field(name).type if name in there else schema.field(name).type
+            table = table.append_column(name, pa.nulls(table.num_rows, kind))
     return table
+
+
+def without_young(columns: Sequence[str], there: Sequence[str]) -> list[str]:
+    """The columns without the young ones that a file with the columns `there` lacks: they are null in all its rows."""
+    return [name for name in columns if name in there or name not in YOUNG]
 
 
 def _is_null(metadata: pq.FileMetaData, column: int) -> bool:

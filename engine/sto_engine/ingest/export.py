@@ -58,7 +58,7 @@ def _rows(store: Store, entry: dict[str, Any], bucket: int, ids: pl.Series, name
     paths = [store.path / file["path"] for file in entry["files"] if file["bucket"] == bucket]
     tables = [find_rows(path, ids, names) for path in paths]
     return [
-        {"generation": entry["name"], **{name: _plain(value) for name, value in row.items()}}
+        {"generation": entry["name"], **{name: _plain(row.get(name)) for name in names}}
         for table in tables
         for row in table.to_pylist()
     ]

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sto_engine.errors import BadData, TryLater
+from sto_engine.ingest.decode import without_young
 from sto_engine.ingest.store import Store
 
 _USER = "$.user_id"
@@ -32,12 +33,14 @@ def reading(store: Store) -> Iterator[None]:
 def find_rows(path: Path, ids: pl.Series, columns: Sequence[str]) -> pa.Table:
     """Rows of the bucket file `path` whose user_id is one of `ids` (of the store's type), in the columns asked for.
 
-    Raises FileNotFoundError for a file that is not there, BadData (65) for a damaged one.
+    Columns that are younger than the file are left out. Raises FileNotFoundError for a file that is not there, BadData
+    (65) for a damaged one.
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            schema = pa.schema([file.schema_arrow.field(name) for name in columns])
-            return pa.concat_tables([schema.empty_table(), *_hits(file, ids.to_arrow(), list(columns))])
+            names = without_young(columns, file.schema_arrow.names)
+            schema = pa.schema([file.schema_arrow.field(name) for name in names])
+            return pa.concat_tables([schema.empty_table(), *_hits(file, ids.to_arrow(), names)])
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowInvalid, pa.ArrowKeyError, KeyError) as error:

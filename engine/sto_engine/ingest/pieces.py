@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from sto_engine.errors import BadData
 from sto_engine.ingest.blocks import filled, held_schema
-from sto_engine.ingest.decode import DICTIONARY, hash_column, to_frame
+from sto_engine.ingest.decode import DICTIONARY, hash_column, to_frame, without_young
 from sto_engine.ingest.flow import Workers
 from sto_engine.ingest.order import in_order
 from sto_engine.ingest.sizes import OPTIONS, reading_plan
@@ -79,10 +79,11 @@ def _columns(path: Path, schema: pa.Schema) -> Iterator[dict[str, pa.Array]]:
     try:
         words = [name for name in schema.names if name in DICTIONARY]
         with pq.ParquetFile(path, read_dictionary=words, **OPTIONS) as file:
-            size, coded = reading_plan(file, schema.names, words)
+            names = without_young(schema.names, file.schema_arrow.names)
+            size, coded = reading_plan(file, names, words)
         with pq.ParquetFile(path, read_dictionary=coded, **OPTIONS) as file:
-            for batch in file.iter_batches(min(ROW_GROUP, size), columns=schema.names, use_threads=False):
-                found = {name: batch.column(name) for name in schema.names}
+            for batch in file.iter_batches(min(ROW_GROUP, size), columns=names, use_threads=False):
+                found = {name: batch.column(name) for name in names}
                 yield {n: _coded(v, kinds.field(n).type) for n, v in found.items() if v.null_count < len(v)}
     except (OSError, pa.ArrowException, KeyError) as error:
         raise BadData(f"store file {path} is gone or damaged ({error}); restore it or ingest anew") from error
