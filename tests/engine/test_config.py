@@ -83,6 +83,20 @@ def test_shares_above_one_together_are_refused() -> None:
         load_config(None, ["experiment.control_share=0.6", "experiment.random_share=0.5"])
 
 
+def test_shares_that_are_one_but_for_rounding_are_taken() -> None:
+    shares = {"control": 0.55, "random": 0.34, "explore": 0.11}
+    assert sum(shares.values()) > 1
+    experiment = load_config(None, [f"experiment.{name}_share={share}" for name, share in shares.items()]).experiment
+    assert experiment.explore_share == 0.11
+    with pytest.raises(ConfigError, match=r"at most 1"):
+        load_config(None, ["experiment.control_share=0.55", "experiment.random_share=0.4500001"])
+
+
+def test_a_rule_of_ours_speaks_for_itself(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"sto\.toml is not valid: store: store\.buckets must be a power of two"):
+        load_config(written(tmp_path, "[store]\nbuckets = 6\n"))
+
+
 def test_a_file_that_is_not_there_is_a_missing_input(tmp_path: Path) -> None:
     with pytest.raises(InputMissing, match="absent"):
         load_config(tmp_path / "absent.toml")

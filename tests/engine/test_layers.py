@@ -17,7 +17,7 @@ PACKAGES = {
 }
 LAYERS = (
     ("errors", "progress", "files", "memory", "slots", "zones"),
-    ("config", "tables"),
+    ("config", "config_file", "tables"),
     ("ingest",),
     ("history", "simulate"),
     ("models",),
@@ -59,7 +59,7 @@ HOMES = {
     },
     "rich": {"sto_engine.console"},
     "maxminddb": {"sto_engine.ingest.geo"},
-    "pydantic": {"sto_engine.config"},
+    "pydantic": {"sto_engine.config", "sto_engine.config_file"},
     "triton": {"sto_kernels.bitslice_gpu_kernels"},
     "sto_bench": {"sto_engine.bench_cli", "sto_decisions.records"},
     "sto_decisions": set(),
