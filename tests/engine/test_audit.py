@@ -147,6 +147,18 @@ def test_slots_that_flagged_opens_would_move_are_counted_and_priced(tmp_path: Pa
     assert report["history"]["slots_that_move_with_flagged_opens"] == report["cost"]["flags"]["moved"] == 40
 
 
+def test_no_slot_moves_out_of_a_recipients_own_hours(tmp_path: Path) -> None:
+    users = range(1, 41)
+    rows = [row for user in users for day in range(1, 40, 2) for row in mail(user, before(day, 9), 10)]
+    fetched = [
+        Row(r.user, "open", r.at + timedelta(hours=4), r.campaign, machine=True) for r in rows if r.kind == "send"
+    ]
+    hours = ["13:00-14:00" if user % 4 == 0 else None for user in users]
+    store_of([*rows, *fetched], tmp_path, people(users, timezone="UTC", allowed_hours=hours), buckets=2)
+    report = audit(tmp_path)
+    assert report["cost"]["flags"]["moved"] == 30  # everyone else goes from 13:00 to 19:00 with the flagged opens
+
+
 def test_campaigns_to_a_handful_are_told_where_others_go_to_thousands(tmp_path: Path) -> None:
     config = load_config(None, ["store.buckets=2", "audit.test_recipients=2"])
     rows = frame_of(mailed(250, 6)).with_columns(pl.col("campaign_id").cast(pl.String))

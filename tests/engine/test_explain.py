@@ -159,6 +159,18 @@ def test_a_closed_window_leaves_no_slot_and_one_slot_no_runner_up(store: Path, w
     assert explain_text(found).count("not allowed") == 23
 
 
+def test_only_slots_inside_his_own_hours_are_allowed_to_a_user(tmp_path: Path) -> None:
+    ids = pl.Series("user_id", [1, 2], dtype=pl.UInt64)
+    people = pl.DataFrame([ids, pl.Series("allowed_hours", ["20:00-23:00,09:00-10:00", None])])
+    request = ScoreRequest(small_store(tmp_path, ids, 0, people), Path(), date=DAY)
+    config = load_config(None, ["experiment.control_share=0", "window.end=22:00"])
+    for user, slots in (("1", [9, 20, 21]), ("2", list(range(22)))):
+        found = explain_user(request, user, config, Silent())
+        assert np.flatnonzero(found["slots"]["allowed"]).tolist() == slots
+        assert found["window"]["allowed_slots"] == len(slots)
+        assert found["decision"]["runner_up"] in slots
+
+
 def small_store(folder: Path, ids: pl.Series, offset: int | None, people: pl.DataFrame | None = None) -> Path:
     """Each user got three mails at 08:00 UTC and opened two of them at 17:30 UTC."""
     rows = []

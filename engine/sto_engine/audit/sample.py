@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sto_engine.assign.window import shifted_zones, zone_slots
+from sto_engine.assign.window import own_hours, shifted_zones, zone_slots
 from sto_engine.config import Config
 from sto_engine.history.bucket import Bucket, build_journal, window_start
 from sto_engine.models.attention import Attention
@@ -75,9 +75,10 @@ class Outlook:
 
     @cached_property
     def allowed_US(self) -> NDArray[np.bool_]:
-        """Slots that the window leaves; all of them where it leaves none."""
+        """Slots that the window and the users' own hours leave; all of them where these leave none."""
         clock = shifted_zones(self.bucket.users["zone"], self.shift_U, self.day)
-        allowed_US = zone_slots(clock, self.grid, self.day, self.config, None).allowed_US()
+        hours_US = own_hours(self.bucket.users["allowed_hours"], self.grid)
+        allowed_US = zone_slots(clock, self.grid, self.day, self.config, None).with_hours(hours_US).allowed_US()
         return allowed_US | ~allowed_US.any(axis=1, keepdims=True)
 
     @cached_property

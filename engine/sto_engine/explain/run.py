@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sto_engine.assign.window import shifted_zones, zone_slots
+from sto_engine.assign.window import own_hours, shifted_zones, zone_slots
 from sto_engine.config import Config
 from sto_engine.errors import Unavailable
 from sto_engine.explain.curves import curves, known_of, numbers, usual
@@ -46,7 +46,8 @@ def explain_user(request: ScoreRequest, user_id: str, config: Config, progress: 
     staged = phases.stage(priors, person.bucket)
     utilities = plan.policy.utilities(person.known, priors, plan.date)
     clock = shifted_zones(person.known.users["zone"], person.known.cleaned.shift_U, plan.date)
-    zones = zone_slots(clock, plan.grid, plan.date, config, plan.not_before_ms)
+    hours_US = own_hours(person.known.users["allowed_hours"], plan.grid)
+    zones = zone_slots(clock, plan.grid, plan.date, config, plan.not_before_ms).with_hours(hours_US)
     allowed_S, known = zones.allowed_US()[0], known_of(plan, person.known, priors)
     row = _row(staged)
     compared = _compared(row, utilities, allowed_S) if row is not None else None
