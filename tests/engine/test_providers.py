@@ -56,6 +56,13 @@ def test_a_name_that_the_sender_gives_goes_first_whatever_its_case() -> None:
     assert providers_of(text(), text()).to_list() == []
 
 
+def test_no_provider_is_named_as_all_mail_is() -> None:
+    found = providers_of(text("total", " Total ", "totals", None), text("gmail.com", None, "x.com", "gmail.com"))
+    assert found.to_list() == ["other", "other", "totals", "gmail"]
+    assert providers_of(text("TOTAL"), text(None)).to_list() == ["other"]
+    assert "total" not in known_providers(load_config(None))
+
+
 def test_a_sender_adds_domains_and_moves_them() -> None:
     config = own({"acme": ("acme.com", "mail.acme.com"), "cox": ("cox.net",), "other": ("libero.it",), "idle": ()})
     known = provider_map(config)
@@ -73,6 +80,8 @@ def test_a_sender_adds_domains_and_moves_them() -> None:
         ({"Acme": ("acme.com",)}, ["Acme", "lower case"]),
         ({"ac me": ("acme.com",)}, ["ac me", "spaces"]),
         ({"": ("acme.com",)}, ["names"]),
+        ({"total": ("acme.com",)}, ['"total"', "all mail", "another name"]),
+        ({"Total": ("acme.com",)}, ["Total", "lower case"]),
         ({"acme": ("Acme.com",)}, ["recipients.providers.acme", "Acme.com"]),
         ({"acme": ("acme",)}, ["acme.com"]),
         ({"acme": ("*.acme.com",)}, ["*.acme.com"]),

@@ -10,6 +10,7 @@ from sto_engine.config import Config
 from sto_engine.errors import ConfigError
 
 OTHER = "other"
+ALL_MAIL = "total"  # no provider: limits and reports call all mail so
 
 
 def _countries(name: str, endings: str) -> str:
@@ -110,10 +111,16 @@ PROVIDER_OF = {domain: provider for provider, domains in _DOMAINS.items() for do
 def provider_map(config: Config) -> dict[str, str]:
     """Provider of each known domain: the shipped map, under what `recipients.providers` says.
 
-    Raises ConfigError (78) for a name or a domain that is none, and for a domain that two providers claim.
+    Raises ConfigError (78) for a name or a domain that is none, for the name of all mail, and for a domain that two
+    providers claim.
     """
     claimed: dict[str, str] = {}
     for provider, domains in config.recipients.providers.items():
+        if provider == ALL_MAIL:
+            raise ConfigError(
+                f'recipients.providers must not name a provider "{ALL_MAIL}", which stands for all mail in limits and '
+                "reports; give it another name"
+            )
         if not provider or provider != _folded(provider):
             raise ConfigError(
                 "recipients.providers must map names such as acme, in lower case and without spaces; "
@@ -150,9 +157,10 @@ def _is_domain(text: str) -> bool:
 def providers_of(provider: pl.Series, domain: pl.Series, known: dict[str, str] = PROVIDER_OF) -> pl.Series:
     """The named provider where the sender gives one, else that of the domain, else `other` -> String series [U].
 
-    `known` is the map of `provider_map`. Spaces around names and their case do not matter.
+    `known` is the map of `provider_map`. Spaces around names and their case do not matter. A provider named as all mail
+    is (`total`) is `other`.
     """
-    named = _tidy(provider).replace("", None)
+    named = _tidy(provider).replace({"": None, ALL_MAIL: OTHER})
     if not named.null_count():
         return named.alias("provider")
     names = domain.drop_nulls().unique()
