@@ -24,7 +24,8 @@ class Line:
     gap_certified  the same of the bound that our prices prove
     violations     resources over their capacity; over_share: units beyond it of all units
     unplaced       users without a slot; moved_share: users whom the repair moved
-    fit_s          seconds until prices are fitted, offers not among them; after_s_per_m: of all that follows, a million
+    fit_s          seconds until prices are fitted, offers not among them
+    after_s_per_m  seconds of all that follows, by million users
     all_1s ...     fullest second, ten seconds and minute over the mean, of all sends and of the largest provider
     """
 

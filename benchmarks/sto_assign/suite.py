@@ -15,6 +15,9 @@ from sto_pipeline.contest import contest
 
 __all__ = ["Plan", "make_plan", "red_gates", "run", "summary", "warnings"]
 
+_SHARES = ("gap_exact", "gap_certified", "over_share", "moved_share")
+_NUMBERS = ("violations", "unplaced", "fit_s", "after_s_per_m")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -83,7 +86,3 @@ def _cell(line: Line) -> str:
     told += [f"{name} {value:.4g}" for name in _NUMBERS if (value := line.figures.get(name))]
     told += [f"{name} {value:.3f}" for name, value in line.figures.items() if name.startswith(("all_", "largest_"))]
     return "; ".join([*told, f"{line.median:.3g} s", f"{line.peak_mib or 0:,.0f} MiB"])
-
-
-_SHARES = ("gap_exact", "gap_certified", "over_share", "moved_share")
-_NUMBERS = ("violations", "unplaced", "fit_s", "after_s_per_m")
