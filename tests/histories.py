@@ -16,7 +16,7 @@ from sto_engine.ingest.store import Store
 from sto_engine.models.bundle import Bundle
 from sto_engine.models.registry import make_policy
 from sto_engine.progress import Silent
-from sto_engine.score import reason_codes
+from sto_engine.choose import reason_codes
 from sto_engine.tables import REASONS
 
 DAY = date(2026, 4, 1)  # a Wednesday

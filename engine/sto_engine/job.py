@@ -1,29 +1,39 @@
 """`score`: plan, lock, phases 0, A and B with their records, commit. A killed run goes on from its records.
 
 prepare   open inputs, refuse what cannot be run, name the run by its inputs (run_id)
-phase 0   sums of every bucket -> priors.json
+phase 0   sums of every bucket -> priors.json; where slots are short, demand of every bucket -> pre-flight
 phase A   staged rows and counts of every bucket
-rounds    none yet: prices under capacity belong here
+rounds    prices and slots for everyone, where slots are short (rounds.py)
 phase B   one shard a bucket
 commit    identity checked, manifest.json last
 """
 
+import hashlib
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from sto_engine.cluster import run_buckets
+from sto_engine.assign.spread import SpreadPlan, plan_spread
+from sto_engine.assign.spread_window import window_minutes
+from sto_engine.capacity_report import capacity_block, load_before, plan_block
+from sto_engine.choose import BucketCounts
 from sto_engine.config import Config
 from sto_engine.errors import FingerprintMismatch
 from sto_engine.files import canonical_json, folder_lock, write_atomic
 from sto_engine.ingest.store import Store
 from sto_engine.output import manifest as runs
+from sto_engine.output.load import Load, load_csv
 from sto_engine.output.report import add_up, metrics, spread_summary, summarise
-from sto_engine.phases import Phases
+from sto_engine.phases import Final, Phases, StagedRecord, as_staged
+from sto_engine.plan import Plan
 from sto_engine.prepare import Prepared, ScoreRequest, prepare
 from sto_engine.progress import Progress
-from sto_engine.score import BucketCounts
+from sto_engine.rounds import Priced, Rounds, bins_of, preflight
+
+LOAD_CSV = "load.csv"
 
 __all__ = ["ScoreRequest", "ScoreResult", "run_score"]
 
@@ -69,38 +79,100 @@ def _complete(run: Path, progress: Progress) -> dict[str, Any] | None:
 
 
 def _dry_run(prepared: Prepared, request: ScoreRequest, progress: Progress) -> dict[str, Any]:
-    """Phases 0 and A in memory, nothing written: the summary that the run would have."""
-    phases = Phases(prepared.plan, None, prepared.run_id, request.threads, progress)
-    priors = phases.priors()
-    progress.start("choose", len(phases.buckets))
-    counts: dict[int, BucketCounts] = {}
-    for bucket, staged in run_buckets(lambda b: phases.stage(priors, b).counts, phases.buckets, request.threads):
-        counts[bucket] = staged
-        progress.advance("choose")
-    return _summary(prepared, [counts[b] for b in phases.buckets], {}, phases.window_ms)
+    """All but the shards, nothing written under --out: the summary that the run would have."""
+    with TemporaryDirectory(prefix="sto-engine-") as folder:
+        decided = _decide(Path(folder), prepared, request, progress)
+        return _summary(prepared, decided, decided.expected_load)
 
 
 def _run(run: Path, prepared: Prepared, request: ScoreRequest, progress: Progress) -> dict[str, Any]:
-    phases = Phases(prepared.plan, run, prepared.run_id, request.threads, progress, request.dump_scores)
-    timings, clock = {}, time.monotonic()
-    priors = phases.priors()
-    timings["priors"], clock = time.monotonic() - clock, time.monotonic()
-    staged = phases.stage_all(priors)
-    timings["choose"], clock = time.monotonic() - clock, time.monotonic()
-    files = phases.place_all(staged)
-    timings["spread"] = time.monotonic() - clock
-    counts = [record.counts for record in staged]
-    summary = _summary(prepared, counts, {k: round(v, 3) for k, v in timings.items()}, phases.window_ms)
+    decided = _decide(run, prepared, request, progress)
+    clock = time.monotonic()
+    placed = decided.phases.place_all(decided.staged, decided.spread, decided.final)
+    decided.timings["spread"] = time.monotonic() - clock
+    summary = _summary(prepared, decided, placed.load)
     _check_identity(summary)
     _check_inputs(prepared, request)
-    _commit(run, prepared, summary, files)
+    files = {**placed.files, LOAD_CSV: _write_load(run, decided, placed.load)}
+    _commit(run, prepared, decided, summary, files)
     return summary
 
 
-def _summary(
-    prepared: Prepared, counts: list[BucketCounts], timings: dict[str, float], window_ms: int
-) -> dict[str, Any]:
-    plan = prepared.plan
+@dataclass(frozen=True)
+class Decided:
+    """Everything but the second that each recipient is sent at; `counts` are those of the final slots, by bucket."""
+
+    phases: Phases
+    staged: list[StagedRecord]
+    counts: list[BucketCounts]
+    spread: SpreadPlan
+    minutes: int
+    notes: list[str]
+    timings: dict[str, float]
+    priced: Priced | None = None
+    final: Final = as_staged
+
+    @property
+    def expected_load(self) -> Load:
+        return load_before([part.spread for part in self.counts], self.spread.bins)
+
+    @property
+    def load_before(self) -> Load:
+        """As if nothing were short; only where something may be."""
+        return load_before([record.counts.spread for record in self.staged], self.spread.bins)
+
+    @property
+    def capacities(self) -> Load:
+        return self.priced.market.capacities() if self.priced is not None else {}
+
+
+def _decide(run: Path, prepared: Prepared, request: ScoreRequest, progress: Progress) -> Decided:
+    """Phases 0 and A and the rounds."""
+    plan, laps = prepared.plan, _Laps()
+    phases = Phases(plan, run, prepared.run_id, request.threads, progress, request.dump_scores)
+    priors = phases.priors()
+    laps.end("priors")
+    if not plan.is_priced:
+        staged = phases.stage_all(priors)
+        laps.end("choose")
+        counts = [record.counts for record in staged]
+        minutes, _ = window_minutes({}, {}, plan.config.spread, plan.grid.minutes)
+        return Decided(phases, staged, counts, _spread(plan, counts, minutes), minutes, [], laps.seconds)
+    census = phases.demand()
+    preflight(plan, census, progress)
+    laps.end("pre-flight")
+    staged = phases.stage_all(priors, census.mean_weight)
+    laps.end("choose")
+    rounds = Rounds(plan, run, prepared.run_id, request.threads, progress, staged, census.past)
+    priced = rounds.price()
+    laps.end("prices")
+    spread = _spread(plan, priced.counts, priced.window_minutes)
+    for note in priced.notes:
+        progress.info("capacity", detail=note)
+    return Decided(
+        *(phases, staged, priced.counts, spread, priced.window_minutes, priced.notes, laps.seconds, priced),
+        final=partial(rounds.final, priced),
+    )
+
+
+def _spread(plan: Plan, counts: list[BucketCounts], minutes: int) -> SpreadPlan:
+    avoid = plan.config.spread.avoid_minutes
+    return plan_spread([part.spread for part in counts], minutes, bins_of(minutes), avoid)
+
+
+class _Laps:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self._last, self.seconds = time.monotonic(), dict[str, float]()
+
+    def end(self, name: str) -> None:
+        now = time.monotonic()
+        self.seconds[name], self._last = now - self._last, now
+
+
+def _summary(prepared: Prepared, decided: Decided, load: Load) -> dict[str, Any]:
+    plan, total = prepared.plan, add_up(decided.counts)
     head = {
         "version": prepared.facts["code"]["version"],
         "run_id": prepared.run_id,
@@ -108,8 +180,19 @@ def _summary(
         "policy": plan.policy.name,
     }
     quarantined = sum(prepared.quarantined.values())
-    body = summarise(head, add_up(counts), quarantined, plan.grid.slots, prepared.warnings)
-    return {**body, "spread": spread_summary(counts, window_ms), "timings_s": timings}
+    body = summarise(head, total, quarantined, plan.grid.slots, [*prepared.warnings, *decided.notes])
+    if decided.priced is not None:
+        body["capacity"] = capacity_block(decided.priced, decided.load_before, load)
+    timings = {name: round(seconds, 3) for name, seconds in decided.timings.items()}
+    return {**body, "spread": spread_summary(total, decided.minutes), "timings_s": timings}
+
+
+def _write_load(run: Path, decided: Decided, load: Load) -> str:
+    """load.csv, and its sha256."""
+    before = load if decided.priced is None else decided.load_before
+    body = load_csv(before, load, decided.capacities)
+    write_atomic(run / LOAD_CSV, body)
+    return hashlib.sha256(body).hexdigest()
 
 
 def _check_identity(summary: dict[str, Any]) -> None:
@@ -118,6 +201,8 @@ def _check_identity(summary: dict[str, Any]) -> None:
     accounted = counts["assigned"] + counts["suppressed"] + counts["quarantined"]
     if counts["audience"] != accounted:
         raise RuntimeError(f"audience of {counts['audience']} rows, but {accounted} accounted for: {counts}")
+    if summary["capacity"]["violations"]:
+        raise RuntimeError(f"{summary['capacity']['violations']} messages above the limits, as they were written")
 
 
 def _check_inputs(prepared: Prepared, request: ScoreRequest) -> None:
@@ -131,11 +216,13 @@ def _check_inputs(prepared: Prepared, request: ScoreRequest) -> None:
         )
 
 
-def _commit(run: Path, prepared: Prepared, summary: dict[str, Any], files: dict[str, str]) -> None:
+def _commit(run: Path, prepared: Prepared, decided: Decided, summary: dict[str, Any], files: dict[str, str]) -> None:
     """summary.json and metrics.prom, then the manifest, which is the commit point and holds no clock."""
     write_atomic(run / "summary.json", canonical_json(summary))
     write_atomic(run / "metrics.prom", metrics(summary, prepared.quarantined).encode())
     timeless = {key: value for key, value in summary.items() if key != "timings_s"}
     body = {**prepared.facts, "run_id": prepared.run_id, "files": files, "summary": timeless}
+    if decided.priced is not None:
+        body["plan"] = plan_block(decided.priced)
     write_atomic(run / runs.MANIFEST, canonical_json(body))
     runs.clean_up(run)

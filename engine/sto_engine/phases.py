@@ -1,27 +1,30 @@
 """The three phases over all buckets, each bucket with a record: what is recorded and whole is not done again."""
 
 import hashlib
-import json
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sto_engine.assign.capacity import SpreadKey, spread_starts
+from sto_engine.assign.census import Census
+from sto_engine.assign.spread import SpreadPlan
+from sto_engine.choose import BucketCounts
 from sto_engine.cluster import run_buckets
+from sto_engine.entry import demand
 from sto_engine.files import write_atomic
 from sto_engine.models.bundle import read_tensors, tensor_bytes
 from sto_engine.output import manifest as runs
 from sto_engine.output.shards import read_staged, write_shard, write_staged
 from sto_engine.plan import Plan
 from sto_engine.progress import Progress
-from sto_engine.score import BucketCounts, Staged, place_bucket, stage_bucket
+from sto_engine.records import counts_from_json, counts_to_json
+from sto_engine.score import Staged, load_of, place_bucket, stage_bucket
 from sto_engine.tables import assignments_schema, check, scores_schema, suppressed_schema
 from sto_engine.view import BucketView, look
 
@@ -29,7 +32,14 @@ Priors = dict[str, NDArray[Any]]
 Record = dict[str, Any]
 # a bucket of 80,000 users with ten events each takes about 40 MB
 KEEP_BYTES = 1 << 30
-_TALLIES = ("suppressed", "reason", "arm", "slot", "preferred", "provider")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Files of the run folder by their sha256; sends of each quarter-hour and provider."""
+
+    files: dict[str, str]
+    load: dict[tuple[int, str], int]
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,10 @@ class Kept:
             if view.nbytes <= self._free:
                 self._views[bucket] = view
                 self._free -= view.nbytes
+
+    def peek(self, bucket: int) -> BucketView | None:
+        with self._lock:
+            return self._views.get(bucket)
 
     def pop(self, bucket: int) -> BucketView | None:
         with self._lock:
@@ -74,10 +88,6 @@ class Phases:
     @property
     def buckets(self) -> range:
         return range(self.plan.store.buckets)
-
-    @property
-    def window_ms(self) -> int:
-        return min(self.plan.config.spread.min_minutes, self.plan.grid.minutes) * 60_000
 
     def priors(self) -> Priors:
         """Phase 0: the small tables that cross buckets, summed in bucket order."""
@@ -107,20 +117,37 @@ class Phases:
         write_atomic(self.run / name, body)
         return {"files": {name: hashlib.sha256(body).hexdigest()}}
 
-    def stage(self, priors: Priors, bucket: int) -> Staged:
-        return stage_bucket(self.plan, priors, self.kept.pop(bucket) or look(self.plan, bucket))
+    def demand(self) -> Census:
+        """What all recipients want of the limits, before anyone is scored."""
+        total = Census()
+        for record in self._records("demand", lambda bucket: {"census": self._demand(bucket).to_json()}):
+            total.add(Census.from_json(record["census"]))
+        return total
 
-    def stage_all(self, priors: Priors) -> list[StagedRecord]:
+    def _demand(self, bucket: int) -> Census:
+        seen = self.kept.peek(bucket)
+        if seen is None:
+            seen = look(self.plan, bucket)
+            self.kept.put(bucket, seen)
+        return demand(self.plan, seen)
+
+    def stage(self, priors: Priors, bucket: int, mean_weight: float = 1.0) -> Staged:
+        return stage_bucket(self.plan, priors, self.kept.pop(bucket) or look(self.plan, bucket), mean_weight)
+
+    def stage_all(self, priors: Priors, mean_weight: float = 1.0) -> list[StagedRecord]:
         """Phase A: staged rows, suppressed rows and counts of every bucket, in bucket order."""
-        records = self._records("choose", lambda bucket: self._stage_to_disk(priors, bucket))
-        return [StagedRecord(_counts(record), record["files"]) for record in records]
+        records = self._records("choose", lambda bucket: self._stage_to_disk(priors, bucket, mean_weight))
+        return [StagedRecord(counts_from_json(record), record["files"]) for record in records]
 
-    def place_all(self, staged: list[StagedRecord]) -> dict[str, str]:
-        """Phase B: the shards; returns every file of the run folder by its sha256."""
-        starts = spread_starts([record.counts.spread for record in staged])
-        records = self._records("spread", lambda bucket: self._place_to_disk(bucket, staged[bucket], starts[bucket]))
+    def place_all(self, staged: list[StagedRecord], spread: SpreadPlan, final: "Final") -> Placed:
+        """Phase B: the shards; every file of the run folder by its sha256, and the load as it was written."""
+        records = self._records("spread", lambda bucket: self._place_to_disk(bucket, staged[bucket], spread, final))
         kept = [record.files for record in staged] + [record["files"] for record in records]
-        return {name: sha for files in kept for name, sha in sorted(files.items()) if not name.startswith(runs.STAGING)}
+        files = {name: sha for part in kept for name, sha in sorted(part.items()) if not name.startswith(runs.STAGING)}
+        load: Counter[tuple[int, str]] = Counter()
+        for record in records:
+            load.update({(at, name): n for at, name, n in record["load"]})
+        return Placed(files, dict(load))
 
     def _records(self, phase: str, work: Callable[[int], Record]) -> list[Record]:
         """The record of every bucket in bucket order, from disk where it holds and by `work` where not."""
@@ -134,15 +161,16 @@ class Phases:
             self.progress.advance(phase)
         return [done[bucket] for bucket in self.buckets]
 
-    def _stage_to_disk(self, priors: Priors, bucket: int) -> Record:
+    def _stage_to_disk(self, priors: Priors, bucket: int, mean_weight: float) -> Record:
         assert self.run is not None
-        staged = self.stage(priors, bucket)
+        staged = self.stage(priors, bucket, mean_weight)
         id_type, row_group = self.plan.store.id_type, self.plan.config.output.row_group
-        name = f"{runs.STAGING}/rows/bucket-{bucket:04d}.arrow"
-        runs.make_folder((self.run / name).parent)
-        files = {name: write_staged(self.run / name, staged.rows)}
-        gone = staged.suppressed.cast(suppressed_schema(id_type))
-        self._shard(files, "suppressed", bucket, check(gone, "suppressed"), row_group)
+        files = {rows_name(bucket): self._staging(rows_name(bucket), staged.rows)}
+        gone = check(staged.suppressed.cast(suppressed_schema(id_type)), "suppressed")
+        if self.plan.is_priced:
+            files[gone_name(bucket)] = self._staging(gone_name(bucket), gone)  # who is left out is not known yet
+        else:
+            self._shard(files, "suppressed", bucket, gone, row_group)
         if self.dump_scores and staged.p_open_US is not None:
             values = pa.array(staged.p_open_US.reshape(-1))
             lists = pa.FixedSizeListArray.from_arrays(values, self.plan.grid.slots)
@@ -150,19 +178,27 @@ class Phases:
             self._shard(files, "scores", bucket, table.cast(scores_schema(id_type)), row_group)
         if staged.features is not None:
             self._shard(files, "features", bucket, staged.features, row_group, arrow_types=True)
-        return {"files": files, **_tallies(staged.counts)}
+        return {"files": files, **counts_to_json(staged.counts)}
 
-    def _place_to_disk(self, bucket: int, staged: StagedRecord, first_rank: dict[SpreadKey, int]) -> Record:
+    def _staging(self, name: str, table: pa.Table) -> str:
         assert self.run is not None
-        (name, sha256), *_ = [item for item in staged.files.items() if item[0].startswith(runs.STAGING)]
-        rows = pl.from_arrow(read_staged(self.run / name, sha256))
-        assert isinstance(rows, pl.DataFrame)
-        placed = place_bucket(self.plan, rows, first_rank, self.window_ms, self.run_id)
-        schema = assignments_schema(self.plan.store.id_type)
-        table = placed.select(schema.names).to_arrow().cast(schema)
-        files: dict[str, str] = {}
-        self._shard(files, "assignments", bucket, check(table, "assignments"), self.plan.config.output.row_group)
-        return {"files": files, "rows": table.num_rows}
+        runs.make_folder((self.run / name).parent)
+        return write_staged(self.run / name, table)
+
+    def _place_to_disk(self, bucket: int, staged: StagedRecord, spread: SpreadPlan, final: "Final") -> Record:
+        assert self.run is not None
+        id_type, row_group = self.plan.store.id_type, self.plan.config.output.row_group
+        table = read_staged(self.run / rows_name(bucket), staged.files[rows_name(bucket)])
+        rows, left_out = final(bucket, table)
+        placed = place_bucket(self.plan, rows, spread, bucket, self.run_id)
+        schema, files = assignments_schema(id_type), dict[str, str]()
+        body = placed.select(schema.names).to_arrow().cast(schema)
+        self._shard(files, "assignments", bucket, check(body, "assignments"), row_group)
+        if left_out is not None:
+            gone = read_staged(self.run / gone_name(bucket), staged.files[gone_name(bucket)])
+            gone = pa.concat_tables([gone, left_out.cast(gone.schema)])
+            self._shard(files, "suppressed", bucket, check(gone, "suppressed"), row_group)
+        return {"files": files, "rows": body.num_rows, "load": [list(row) for row in load_of(placed)]}
 
     def _shard(
         self, files: dict[str, str], kind: str, bucket: int, table: pa.Table, row_group: int, arrow_types: bool = False
@@ -172,19 +208,22 @@ class Phases:
         files[f"{kind}/{path.name}"] = write_shard(path, table, row_group, arrow_types)
 
 
-def _tallies(counts: BucketCounts) -> Record:
-    """Counts as JSON: spread keys as rows, since JSON has no tuples."""
-    spread = sorted([start, provider, n] for (start, provider), n in counts.spread.items())
-    tallies = {name: sorted(getattr(counts, name).items()) for name in _TALLIES}
-    return {
-        "audience": counts.audience,
-        "nan_rows": counts.nan_rows,
-        "spread": spread,
-        **json.loads(json.dumps(tallies)),
-    }
+class Final(Protocol):
+    """Staged rows of a bucket with their final slots, and rows that are sent nothing after all (None: not asked)."""
+
+    def __call__(self, bucket: int, table: pa.Table, /) -> tuple[pl.DataFrame, pa.Table | None]: ...
 
 
-def _counts(record: Record) -> BucketCounts:
-    tallies = {name: Counter(dict(record[name])) for name in _TALLIES}
-    spread = Counter({(start, provider): n for start, provider, n in record["spread"]})
-    return BucketCounts(audience=record["audience"], nan_rows=record["nan_rows"], spread=spread, **tallies)
+def as_staged(bucket: int, table: pa.Table) -> tuple[pl.DataFrame, None]:
+    """Where nothing is short, phase A has said it all."""
+    rows = pl.from_arrow(table)
+    assert isinstance(rows, pl.DataFrame)
+    return rows, None
+
+
+def rows_name(bucket: int) -> str:
+    return f"{runs.STAGING}/rows/bucket-{bucket:04d}.arrow"
+
+
+def gone_name(bucket: int) -> str:
+    return f"{runs.STAGING}/gone/bucket-{bucket:04d}.arrow"

@@ -10,15 +10,22 @@ from typing import Any
 import sto_engine
 import sto_kernels
 from sto_engine.assign.arms import check_experiment
-from sto_engine.assign.capacity import refuse_capacity
+from sto_engine.assign.frequency import check_frequency
+from sto_engine.assign.plan_json import Told
+from sto_engine.assign.preflight import check_provider_names
+from sto_engine.assign.spread_window import window_minutes
+from sto_engine.assign.window import window_never_opens
 from sto_engine.config import Config
-from sto_engine.errors import ConfigError, UsageError
+from sto_engine.errors import BadData, ConfigError, UsageError
 from sto_engine.files import canonical_json
+from sto_engine.history.providers import known_providers, provider_map
 from sto_engine.ingest.audience import read_audience
 from sto_engine.ingest.store import Store
 from sto_engine.models.bundle import Bundle, load_bundle
 from sto_engine.models.registry import make_policy
+from sto_engine.open_previous import open_previous
 from sto_engine.plan import Plan
+from sto_engine.previous import PastRun, Previous
 from sto_engine.progress import Progress
 from sto_engine.slots import grid_of, parse_clock
 from sto_engine.tables import CAMPAIGN_TYPES, TABLES_VERSION
@@ -71,12 +78,14 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress) -> Prepar
     _refuse(request, config)
     store = Store.open(request.store)
     check_experiment(config.experiment, store.id_type)
+    _check_providers(config, store)
     bundle = load_bundle(request.bundle) if request.bundle is not None else None
     policy = make_policy(config, bundle)
     if request.dump_scores and not policy.has_chances:
         raise ConfigError(f"--dump-scores needs a policy with probabilities; {policy.name} has none")
     day = request.date or _default_date(store)
     audience = read_audience(request.audience, store, config) if request.audience is not None else None
+    prices_run, prices = _replayed(request, store, day)
     plan = Plan(
         store=store,
         config=config,
@@ -90,9 +99,11 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress) -> Prepar
         audience=audience,
         seed=request.seed,
         dump_features=request.dump_features,
+        previous=_previous(request, store, day),
+        prices=prices,
     )
     _check_control_time(plan)
-    facts = _facts(request, plan, bundle)
+    facts = _facts(request, plan, bundle, prices_run)
     run_id = hashlib.sha256(canonical_json(facts)).hexdigest()[:16]
     warnings = _warnings(plan)
     for warning in warnings:
@@ -102,10 +113,6 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress) -> Prepar
 
 
 def _refuse(request: ScoreRequest, config: Config) -> None:
-    refuse_capacity(config)
-    for name, value in (("--previous", request.previous), ("--prices-from", request.prices_from)):
-        if value:
-            raise ConfigError(f"{name} is not available in this version; leave it out")
     if request.campaign_type not in CAMPAIGN_TYPES:
         raise UsageError(f'--campaign-type must be one of {", ".join(CAMPAIGN_TYPES)}; found "{request.campaign_type}"')
     if request.campaign_type == "transactional":
@@ -114,6 +121,43 @@ def _refuse(request: ScoreRequest, config: Config) -> None:
         raise ConfigError(f"slots.grid = {config.slots.grid} has no policy in this version; use 24 or 48")
     if request.threads < 1:
         raise UsageError(f"--threads must be at least 1; found {request.threads}")
+    window_never_opens(config, grid_of(config.slots.grid))
+    provider_map(config)
+    check_frequency(config)
+    window_minutes({}, {}, config.spread, grid_of(config.slots.grid).minutes)
+
+
+def _check_providers(config: Config, store: Store) -> None:
+    """Limits name providers that are known: of the shipped map, of recipients.providers, or of the snapshot."""
+    known = set(known_providers(config))
+    if {*config.capacity.providers, *config.capacity.warmup} - {"total"} <= known:
+        return
+    for bucket in range(store.buckets):
+        recipients = store.read_recipients(bucket)
+        if recipients is not None:
+            known |= set(recipients["provider"].drop_nulls().str.strip_chars().str.to_lowercase().unique())
+    check_provider_names(config, known)
+
+
+def _previous(request: ScoreRequest, store: Store, day: date) -> Previous | None:
+    # the first night of `--previous OUT --out OUT`
+    paths = [path for path in request.previous if path.exists() or path != request.out]
+    return open_previous(paths, store, day, request.channel)
+
+
+def _replayed(request: ScoreRequest, store: Store, day: date) -> tuple[PastRun | None, Told | None]:
+    """The run whose prices are replayed, and they."""
+    if request.prices_from is None:
+        return None, None
+    found = open_previous([request.prices_from], store, day)
+    run = found.runs[-1] if found is not None else None
+    if run is None or run.prices is None:
+        raise BadData(
+            f"--prices-from expects a committed run with capacity limits; {request.prices_from} has no prices"
+        )
+    if run.date != day:
+        raise UsageError(f"--prices-from expects a run for {day}; {request.prices_from} is for {run.date}")
+    return run, run.prices["prices"]
 
 
 def _default_date(store: Store) -> date:
@@ -145,7 +189,7 @@ def _warnings(plan: Plan) -> list[str]:
     return warnings
 
 
-def _facts(request: ScoreRequest, plan: Plan, bundle: Bundle | None) -> dict[str, Any]:
+def _facts(request: ScoreRequest, plan: Plan, bundle: Bundle | None, prices: PastRun | None) -> dict[str, Any]:
     """Everything that can change a byte of the shards, and nothing else: no clock, no path, no thread count."""
     return {
         "config": plan.config.decision(),
@@ -157,6 +201,8 @@ def _facts(request: ScoreRequest, plan: Plan, bundle: Bundle | None) -> dict[str
         "campaign_type": request.campaign_type,
         "channel": plan.channel,
         "audience_sha256": plan.audience.sha256 if plan.audience is not None else None,
+        "previous": plan.previous.run_ids if plan.previous is not None else [],
+        "prices_from": prices.run_id if prices is not None else None,
         "dump_scores": request.dump_scores,
         "dump_features": request.dump_features,
         "seed": plan.seed,

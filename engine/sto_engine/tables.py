@@ -27,9 +27,11 @@ SUPPRESSIONS = (
     "complaint",
     "hard_bounce",
     "frequency_cap",
+    "min_gap",
     "window_closed",
     "no_slot_left",
     "deferred",
+    "no_capacity",
     "duplicate",
 )
 MACHINES = ("human", "prefetch", "scanner", "flood")

@@ -13,25 +13,41 @@ from numpy.typing import NDArray
 from sto_engine.history.bucket import COLUMNS, Bucket, build_journal
 from sto_engine.history.users import build_users, seen_users
 from sto_engine.plan import Plan
+from sto_engine.slots import MINUTE_MS
 from sto_engine.suppress import suppressions
+from sto_engine.zones import MAX_OFFSET
 from sto_kernels.journal import Cleaned
 
-READ = ("user_id", "recipient_domain", *COLUMNS)
+READ = ("user_id", "recipient_domain", "channel", *COLUMNS)
+# what frequency caps count
+_SENDS = ("h", "user_id", "event_type", "event_ts", "campaign_type", "channel")
 # texts that nobody asks for once zone and provider are known
 _SETTLED = ("timezone", "recipient_domain")
+
+
+@dataclass(frozen=True)
+class Past:
+    """What earlier runs planned for the users of a bucket: all their sends that may still matter, and the slots of the
+    latest of them."""
+
+    sends: pl.DataFrame
+    slots: pl.DataFrame
 
 
 @dataclass(frozen=True)
 class BucketView:
     """`known` holds everyone seen or to be mailed; row a of the audience is user `place_A` of it.
 
-    `user_id` and `reason` (of suppression, null where mailed) are series [A] in the order of the audience.
+    `user_id` and `reason` (of suppression, null where mailed) are series [A] in the order of the audience. `sends` are
+    the events that frequency caps count, where there are any; `past` is what earlier runs planned.
     """
 
     known: Bucket
     user_id: pl.Series
     reason: pl.Series
     place_A: NDArray[np.int64]
+    sends: pl.DataFrame | None = None
+    past: Past | None = None
 
     def mailed(self) -> Bucket:
         """Those of the audience who are not suppressed, in its order."""
@@ -41,7 +57,9 @@ class BucketView:
     def nbytes(self) -> int:
         """Memory held, about."""
         cleaned = sum(getattr(self.known.cleaned, field.name).nbytes for field in fields(Cleaned))
-        return int(cleaned + self.known.users.estimated_size() + self.place_A.nbytes + self.user_id.estimated_size())
+        frames = [self.known.users, self.sends, *(() if self.past is None else (self.past.sends, self.past.slots))]
+        tables = sum(frame.estimated_size() for frame in frames if frame is not None)
+        return int(cleaned + tables + self.place_A.nbytes + self.user_id.estimated_size())
 
 
 def look(plan: Plan, bucket: int) -> BucketView:
@@ -54,8 +72,27 @@ def look(plan: Plan, bucket: int) -> BucketView:
     place_A = _places(everyone, audience)
     reason = suppressions(audience, users[place_A], events)
     known = build_journal(events, users, plan.config).at(plan.start_ms, plan.origin_ms)
+    sends = _sends(events) if _is_capped(plan, users) else None
     known = Bucket(users.drop(_SETTLED), known.cleaned, known.campaign_key_C, known.start_ms, known.end_ms)
-    return BucketView(known, audience["user_id"], reason, place_A)
+    return BucketView(known, audience["user_id"], reason, place_A, sends, _past(plan, bucket))
+
+
+def _is_capped(plan: Plan, users: pl.DataFrame) -> bool:
+    """Whether anybody is mailed no more than so often."""
+    frequency, own = plan.config.frequency, users["frequency_cap"]
+    return frequency.cap is not None or frequency.min_gap_hours > 0 or own.null_count() < len(own)
+
+
+def _sends(events: pl.DataFrame) -> pl.DataFrame:
+    return events.select(_SENDS).filter(pl.col("event_type") == "send")
+
+
+def _past(plan: Plan, bucket: int) -> Past | None:
+    if plan.previous is None:
+        return None
+    store, from_ms = plan.store, min(plan.told_ms, plan.origin_ms - MAX_OFFSET * MINUTE_MS)
+    sends = plan.previous.sends(bucket, store.buckets, store.id_type, from_ms=from_ms)
+    return Past(sends, plan.previous.last_slots(bucket, store.buckets, store.id_type, plan.grid.slots))
 
 
 def _audience(plan: Plan, bucket: int, events: pl.DataFrame, recipients: pl.DataFrame | None) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sto_kernels.hashing import U64
 from sto_kernels.limits import Int64s, Limits
-from sto_kernels.offers import Offers
+from sto_kernels.offers import NONE, Offers
 from sto_kernels.prices import Floats
 
 T = TypeVar("T")
@@ -17,7 +17,7 @@ Slots = NDArray[np.uint8]
 
 
 class Book(Protocol):
-    """Where the offers of each bucket are read from and its slots are kept."""
+    """Where the offers of each bucket are read from and its slots are kept; `slots` begin with everyone's best."""
 
     @property
     def buckets(self) -> Sequence[int]: ...
@@ -90,4 +90,7 @@ class Memory:
         self.slot_B[bucket] = slot_U
 
     def slots(self, bucket: int) -> Slots:
+        if bucket not in self.slot_B:
+            code_US = self.parts[bucket].code_US.astype(np.int64)
+            self.slot_B[bucket] = np.where(code_US == NONE, -1, code_US).argmax(axis=1).astype(np.uint8)
         return self.slot_B[bucket]

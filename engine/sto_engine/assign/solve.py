@@ -43,6 +43,7 @@ REPAIRS = 8
 class _Count:
     free_G: Int64s
     fixed_R: Int64s
+    load_R: Int64s
     users: int
 
 
@@ -58,7 +59,10 @@ class _Loads:
 def solve(book: Book, terms: Terms, each: Each, run: Run = one_by_one) -> Outcome:
     """Choose everyone's slot; they are kept in the book. `run` does parts of the sample at a time."""
     clock = _Clock()
-    counts = each("count", lambda b: _count(book.offers(b), terms.limits), book.buckets)
+    counts = each("count", lambda b: _count(book.offers(b), book.slots(b), terms.limits), book.buckets)
+    load_R = np.sum([count.load_R for count in counts], axis=0)
+    if terms.prices_R is None and (load_R <= terms.limits.capacity_R).all() and terms.limits.hard_R.all():
+        return _unlimited(book, load_R, each)
     free_G = np.sum([count.free_G for count in counts], axis=0)
     fixed_BR = np.stack([count.fixed_R for count in counts])
     capacity_R = np.maximum(terms.limits.capacity_R - fixed_BR.sum(axis=0), 0).astype(np.float64)
@@ -90,13 +94,23 @@ class _Clock:
         self.laps[name], self._last = now - self._last, now
 
 
-def _count(offers: Offers, limits: Limits) -> _Count:
+def _count(offers: Offers, slot_U: Slots, limits: Limits) -> _Count:
+    """Users with a choice by group; loads of those without one, and of all at the slots that the book begins with."""
     fixed_U = offers.fixed_U()
     free_G = np.bincount(offers.group_U[~fixed_U], minlength=limits.groups).astype(np.int64)
+    shape = limits.groups, limits.slots
+    n_GS = counts_GS(offers.group_U, slot_U, *shape)
     fixed = offers.take(fixed_U)
     only_U = fixed.allowed_US().argmax(axis=1).astype(np.uint8)
-    fixed_GS = counts_GS(fixed.group_U, only_U, limits.groups, limits.slots)
-    return _Count(free_G, limits.load_R(fixed_GS), len(offers))
+    fixed_R = limits.load_R(counts_GS(fixed.group_U, only_U, *shape))
+    return _Count(free_G, fixed_R, limits.load_R(n_GS), len(offers))
+
+
+def _unlimited(book: Book, load_R: Int64s, each: Each) -> Outcome:
+    """The slots that the book begins with break no limit: they stand, and nothing has a price."""
+    values = each("value", lambda b: value_of(book.offers(b), book.slots(b)), book.buckets)
+    value = sum(values)
+    return Outcome(np.zeros(len(load_R)), 0.0, 1.0, -np.inf, bound=value, value=value, load_R=load_R)
 
 
 def _sample(book: Book, terms: Terms, free_G: Int64s, each: Each) -> tuple[Sample, bool]:

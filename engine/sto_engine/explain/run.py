@@ -10,7 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sto_engine.assign.spread_window import window_minutes
 from sto_engine.assign.window import own_hours, shifted_zones, zone_slots
+from sto_engine.choose import FALLBACK, reason_codes
 from sto_engine.config import Config
 from sto_engine.errors import Unavailable
 from sto_engine.explain.curves import curves, known_of, numbers, usual
@@ -23,7 +25,8 @@ from sto_engine.phases import Kept, Phases
 from sto_engine.plan import Plan
 from sto_engine.prepare import ScoreRequest, prepare
 from sto_engine.progress import Progress
-from sto_engine.score import FALLBACK, Staged, reason_codes
+from sto_engine.score import Staged
+from sto_engine.slots import MINUTE_MS
 from sto_engine.tables import REASONS
 
 Row = dict[str, Any]
@@ -39,6 +42,8 @@ def explain_user(request: ScoreRequest, user_id: str, config: Config, progress: 
     plan, warnings = prepared.plan, list(prepared.warnings)
     person = find_person(plan, user_id)
     warnings += _notes(person)
+    if plan.is_priced:
+        warnings.append("this run has limits of capacity: score may move the user to another slot, or widen its window")
     phases = Phases(
         replace(plan, audience=person.audience), None, prepared.run_id, request.threads, progress, kept=Kept(0)
     )
@@ -53,7 +58,7 @@ def explain_user(request: ScoreRequest, user_id: str, config: Config, progress: 
     compared = _compared(row, utilities, allowed_S) if row is not None else None
     return {
         "user": about(person, user_id, clock[0], config),
-        "decision": _decision(plan, staged, compared, utilities, phases.window_ms),
+        "decision": _decision(plan, staged, compared, utilities),
         "window": {**config.window.model_dump(mode="json"), "allowed_slots": int(allowed_S.sum())},
         "history": history(person, known),
         "priors": usual(plan, known),
@@ -96,22 +101,21 @@ def _compared(row: Row, utilities: Utilities, allowed_S: NDArray[np.bool_]) -> C
     return Compared(chosen, int(np.where(others_S, utility_S, -np.inf).argmax()))
 
 
-def _decision(
-    plan: Plan, staged: Staged, compared: Compared | None, utilities: Utilities, window_ms: int
-) -> dict[str, Any]:
+def _decision(plan: Plan, staged: Staged, compared: Compared | None, utilities: Utilities) -> dict[str, Any]:
     """What `score` writes of the user, beside the model's slot and the runner-up."""
     head = {"date": plan.date.isoformat(), "policy": plan.policy.name, "bundle_id": plan.policy.bundle_id}
     row = _row(staged)
     if row is None or compared is None:
         return {**head, "suppressed": staged.suppressed["reason"][0].as_py(), "slot": None}
     p_S = None if utilities.p_open_US is None else utilities.p_open_US[0]
+    minutes, _ = window_minutes({}, {}, plan.config.spread, plan.grid.minutes)
     return {
         **head,
         "suppressed": None,
         "slot": row["slot"],
         "slot_local": f"{plan.date}T{_clock(plan, row['slot'])}",
         "send_from": utc(row["start_ms"]),
-        "send_before": utc(row["start_ms"] + window_ms),
+        "send_before": utc(row["start_ms"] + minutes * MINUTE_MS),
         "arm": row["arm"],
         "reason": row["reason"],
         "propensity": round(row["propensity"], 6),

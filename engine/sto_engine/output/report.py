@@ -2,23 +2,27 @@
 
 import math
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sto_engine.score import BucketCounts
+from sto_engine.assign.gain import summary as window_summary
+from sto_engine.assign.gain import warning as window_warning
+from sto_engine.choose import BucketCounts
 
 COLLAPSE_SHARE = 0.80
+# the capacity block of a run without limits
+UNLIMITED: dict[str, Any] = {"bound": None, "value": None, "gap": None, "moved": 0, "deferred": 0, "violations": 0}
 
 
 def add_up(parts: Sequence[BucketCounts]) -> BucketCounts:
-    """The counts of all buckets together (spread keys left out: they are many and only phase B needs them)."""
+    """The counts of all buckets together."""
     total = BucketCounts()
     for part in parts:
         total.audience += part.audience
         total.nan_rows += part.nan_rows
-        for name in ("suppressed", "reason", "arm", "slot", "preferred", "provider"):
+        for name in ("suppressed", "reason", "arm", "slot", "preferred", "provider", "held", "spread"):
             getattr(total, name).update(getattr(part, name))
+        total.gain += part.gain
     return total
 
 
@@ -43,9 +47,15 @@ def summarise(
         "by_provider": dict(sorted(total.provider.items())),
         "preferred_slot_share": [round(share, 6) for share in shares],
         "entropy": round(-sum(s * math.log2(s) for s in shares if s > 0), 6) + 0.0,
-        "capacity": {"bound": None, "value": None, "gap": None, "moved": 0, "violations": 0},
+        "held": dict(sorted(total.held.items())),
+        "window": window_summary(total.gain, *_arms(total)) if total.gain.users else None,
+        "capacity": dict(UNLIMITED),
         "warnings": [*warnings, *_alarms(total, shares)],
     }
+
+
+def _arms(total: BucketCounts) -> tuple[int, int]:
+    return total.arm["control"], total.arm["model"]
 
 
 def _alarms(total: BucketCounts, shares: Sequence[float]) -> list[str]:
@@ -56,22 +66,21 @@ def _alarms(total: BucketCounts, shares: Sequence[float]) -> list[str]:
             f"slot collapse: the three most preferred slots hold {top:.0%} of the model arm (alarm above "
             f"{COLLAPSE_SHARE:.0%}); check time zones, history and cohorts"
         )
+    narrow = window_warning(total.gain, *_arms(total))
+    alarms += [narrow] if narrow else []
     if total.nan_rows:
         alarms.append(f"{total.nan_rows} recipients had a utility that is not a number and got the control time")
     return alarms
 
 
-def spread_summary(counts: Sequence[BucketCounts], window_ms: int) -> dict[str, Any]:
-    """How many (UTC start, provider) windows there are and how full the fullest is."""
-    windows: Counter[tuple[int, str]] = Counter()
-    for part in counts:
-        windows.update(part.spread)
-    largest = max(windows.values(), default=0)
+def spread_summary(total: BucketCounts, minutes: int) -> dict[str, Any]:
+    """How many (UTC start, provider) windows of so many minutes there are and how full the fullest is."""
+    largest = max(total.spread.values(), default=0)
     return {
-        "window_minutes": window_ms / 60_000,
-        "windows": len(windows),
+        "window_minutes": minutes,
+        "windows": len(total.spread),
         "largest_window": largest,
-        "largest_per_second": round(largest / (window_ms / 1000), 3),
+        "largest_per_second": round(largest / (minutes * 60), 3),
     }
 
 
@@ -89,6 +98,7 @@ def metrics(summary: Mapping[str, Any], quarantined_rows: Mapping[str, int]) -> 
         f"sto_slot_max_share {max(summary['preferred_slot_share'], default=0.0)}",
         "# TYPE sto_slot_entropy gauge",
         f"sto_slot_entropy {summary['entropy']}",
+        *_capacity_metrics(summary["capacity"]),
         "# TYPE sto_stage_duration_seconds gauge",
         *(f'sto_stage_duration_seconds{{stage="{k}"}} {v}' for k, v in summary.get("timings_s", {}).items()),
         "# TYPE sto_quarantined_rows gauge",
@@ -96,3 +106,17 @@ def metrics(summary: Mapping[str, Any], quarantined_rows: Mapping[str, int]) -> 
         "# EOF",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _capacity_metrics(capacity: Mapping[str, Any]) -> list[str]:
+    """Only of runs with limits: a gap of 0 that nobody asked for would look like a proof."""
+    if capacity["gap"] is None:
+        return []
+    return [
+        "# TYPE sto_optimality_gap_ratio gauge",
+        f"sto_optimality_gap_ratio {capacity['gap']}",
+        "# TYPE sto_capacity_moved_users gauge",
+        f"sto_capacity_moved_users {capacity['moved']}",
+        "# TYPE sto_capacity_deferred_users gauge",
+        f"sto_capacity_deferred_users {capacity['deferred']}",
+    ]

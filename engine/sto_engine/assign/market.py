@@ -1,0 +1,245 @@
+"""The limits of a run in terms of its recipients: which resources there are, and which of them each option uses.
+
+A group is a class of zones (slots start at the same moments) and a provider with limits of its own, or all others. A
+send at a slot is spread over `bins` quarter-hours from its start on and takes one unit, a bins-th of a message, of
+each: of the provider's and of the total. Loads are whole messages, at most one more than their share in each bin and
+start, so where several starts meet in a bin a unit or two of its capacity are kept back for that.
+
+G groups, S slots, R resources; a day is a UTC day.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sto_engine.assign.census import OTHERS, Census, Starts
+from sto_engine.assign.demand import Demand
+from sto_engine.assign.resources import BIN_MS, Kind, Resource
+from sto_engine.assign.window import ZoneSlots
+from sto_engine.config import Capacity
+from sto_engine.rates import Rate, bin_capacity, day_budget, parse_rates
+from sto_kernels.limits import Int64s, Limits
+
+DAY_MS = 86_400_000
+TOTAL = "total"
+# marks the soft resource of `capacity.decluster`
+EVEN = "even"
+
+
+@dataclass(frozen=True)
+class Market:
+    """Resources, limits and groups of a run; `room_R` is the capacity in messages, for reports."""
+
+    classes: list[Starts]
+    providers: list[str]
+    resources: list[Resource]
+    limits: Limits
+    room_R: Int64s
+    unit_R: Int64s
+    bins: int
+    notes: tuple[str, ...]
+
+    @property
+    def stratum_G(self) -> NDArray[np.int32]:
+        """The provider of each group: groups of one are sampled alike, int32 [G]."""
+        return np.tile(np.arange(len(self.providers), dtype=np.int32), len(self.classes))
+
+    def groups_U(self, zones: ZoneSlots, names: Sequence[str], provider_U: NDArray[Any]) -> NDArray[np.int32]:
+        """Group of each user of a bucket; `provider_U` indexes `names`."""
+        class_of = {starts: i for i, starts in enumerate(self.classes)}
+        class_Z = np.array([class_of.get(tuple(row), 0) for row in zones.start_ms_ZS.tolist()], np.int32)
+        place = {name: i for i, name in enumerate(self.providers)}
+        place_P = np.array([place.get(name, 0) for name in names], np.int32)
+        if not len(class_Z) or not len(place_P):
+            return np.zeros(len(provider_U), np.int32)
+        return np.asarray(class_Z[zones.zone_U] * len(self.providers) + place_P[provider_U], np.int32)
+
+    def capacities(self) -> dict[tuple[int, str], int]:
+        """Messages that each quarter-hour takes, by provider and in total."""
+        return {
+            (resource.at_ms, resource.provider or TOTAL): int(room)
+            for resource, room in zip(self.resources, self.room_R, strict=True)
+            if resource.kind == "bin"
+        }
+
+
+def make_market(limits: Capacity, census: Census, slots: int, bins: int, past: Mapping[tuple[int, str], int]) -> Market:
+    """The market of everyone in the census; `past` are messages of earlier runs by quarter-hour and provider."""
+    providers = [OTHERS, *sorted({*limits.providers, *limits.warmup} - {TOTAL})]
+    classes = census.classes
+    build = _Builder(limits, providers, classes, bins, _past_total(past))
+    for group in range(len(classes) * len(providers)):
+        for slot in range(slots):
+            build.option(*divmod(group, len(providers)), slot)
+    share, note = _slot_share(limits, census)
+    for slot in range(slots if build.rows else 0):
+        if share is not None:
+            build.slot(None, slot, share, census)
+        if limits.decluster:
+            build.slot(EVEN, slot, 1 / _open_slots(census), census)
+    return build.market(slots, (note,) if note else ())
+
+
+def demand_of(market: Market, census: Census) -> Demand:
+    """What the pre-flight asks: groups by class, provider and mask, and the capacity that fixed sends leave."""
+    place = {starts: i for i, starts in enumerate(market.classes)}
+    names = {name: i for i, name in enumerate(market.providers)}
+    slots, limits = market.limits.slots, market.limits
+    rows = [(place[s] * len(names) + names[p], mask, n) for (s, p, mask), n in sorted(census.free.items())]
+    group_G = np.array([group for group, _, _ in rows], np.int64)
+    bit_S = np.uint64(1) << np.arange(slots, dtype=np.uint64)
+    mask_G = np.array([mask for _, mask, _ in rows], np.uint64)
+    option_O = (group_G[:, None] * slots + np.arange(slots)).reshape(-1)
+    width_O = np.diff(limits.first_O)[option_O]
+    first_O = np.concatenate([[0], np.cumsum(width_O)]).astype(np.int64)
+    entry_K = np.repeat(limits.first_O[option_O] - first_O[:-1], width_O) + np.arange(first_O[-1])
+    pinned_R = limits.load_R(_fixed_GS(market, census))
+    hard_R = limits.hard_R
+    capacity_R = np.where(hard_R, limits.capacity_R, np.iinfo(np.int64).max // 4)
+    return Demand(
+        count_G=np.array([n for _, _, n in rows], np.int64),
+        allowed_GS=(mask_G[:, None] & bit_S) > 0,
+        first_O=first_O,
+        resource_K=limits.resource_K[entry_K],
+        weight_K=limits.weight_K[entry_K],
+        capacity_R=capacity_R - pinned_R,
+        pinned_R=pinned_R,
+        unit_R=market.unit_R,
+        resources_R=market.resources,
+    )
+
+
+def _fixed_GS(market: Market, census: Census) -> Int64s:
+    place = {starts: i for i, starts in enumerate(market.classes)}
+    names = {name: i for i, name in enumerate(market.providers)}
+    n_GS = np.zeros((len(place) * len(names), market.limits.slots), np.int64)
+    for (starts, provider, slot), n in census.fixed.items():
+        n_GS[place[starts] * len(names) + names[provider], slot] += n
+    return n_GS
+
+
+def _past_total(past: Mapping[tuple[int, str], int]) -> dict[tuple[int, str | None], int]:
+    found: dict[tuple[int, str | None], int] = {}
+    for (at, name), n in past.items():
+        for key in ((at, name), (at, None)):
+            found[key] = found.get(key, 0) + n
+    return found
+
+
+def _slot_share(limits: Capacity, census: Census) -> tuple[float | None, str | None]:
+    """The largest share of a slot, raised to what the allowed slots must hold, and a word on that."""
+    share, slots = limits.max_slot_share, _open_slots(census)
+    if share is None or share * slots >= 1:
+        return share, None
+    return 1 / slots, f"capacity.max_slot_share raised from {share:g} to {1 / slots:.3g}: only {slots} slots are open"
+
+
+def _open_slots(census: Census) -> int:
+    """How many slots anybody may get who has a choice."""
+    mask = 0
+    for _, _, own in census.free:
+        mask |= own
+    return max(mask.bit_count(), 1)
+
+
+class _Builder:
+    """Numbers resources as options name them."""
+
+    def __init__(
+        self,
+        limits: Capacity,
+        providers: Sequence[str],
+        classes: list[Starts],
+        bins: int,
+        past: Mapping[tuple[int, str | None], int],
+    ) -> None:
+        self.bins, self.classes, self.providers, self.past = bins, classes, list(providers), past
+        self.rates: dict[str | None, tuple[Rate, ...]] = {None: parse_rates(limits.total)}
+        self.rates |= {name: parse_rates(limits.providers.get(name)) for name in providers if name != OTHERS}
+        self.warmup = {None if name == TOTAL else name: ramp for name, ramp in limits.warmup.items()}
+        self.limits = limits
+        self.per_bin = {who: bin_capacity(rates) for who, rates in self.rates.items()}
+        self.place: dict[Resource, int] = {}
+        self.rows: list[list[tuple[int, int]]] = []
+        # units that one message takes of a resource, by its start
+        self.starts_of: dict[Resource, dict[int, int]] = {}
+        self.soft: dict[Resource, float] = {}
+        self.room: dict[Resource, int] = {}
+
+    def option(self, zone: int, provider: int, slot: int) -> None:
+        """The resources of one option."""
+        start = self.classes[zone][slot]
+        name = self.providers[provider]
+        found: dict[int, int] = {}
+        for who in (None,) if name == OTHERS else (None, name):
+            for resource in self._resources(who, start):
+                number = self.place.setdefault(resource, len(self.place))
+                found[number] = found.get(number, 0) + 1
+                starts = self.starts_of.setdefault(resource, {})
+                starts[start] = found[number]
+        self.rows.append(sorted(found.items()))
+
+    def _resources(self, who: str | None, start: int) -> list[Resource]:
+        kinds: list[tuple[Kind, int]] = []
+        for j in range(self.bins):
+            at = start + j * BIN_MS
+            if self.per_bin[who] is not None:
+                kinds.append(("bin", at))
+            if self._budget(who, at // DAY_MS * DAY_MS) is not None:
+                kinds.append(("day", at // DAY_MS * DAY_MS))
+        return [Resource(kind, who, at) for kind, at in kinds]
+
+    def _budget(self, who: str | None, day_ms: int) -> int | None:
+        day: date = datetime.fromtimestamp(day_ms / 1000, UTC).date()
+        return day_budget(self.rates[who], self.warmup.get(who), day)
+
+    def slot(self, whose: str | None, slot: int, share: float, census: Census) -> None:
+        """The share of a slot among those who have a choice: a hard limit, or (EVEN) one that gives way at a price."""
+        users = sum(census.free.values())
+        fixed = sum(n for (_, _, own), n in census.fixed.items() if own == slot)
+        resource = Resource("slot", whose, slot)
+        number = self.place.setdefault(resource, len(self.place))
+        self.room[resource] = math.ceil(share * users) + fixed
+        if whose == EVEN:
+            self.soft[resource] = users / self.limits.decluster
+        for row in self.rows[slot :: len(self.classes[0])]:
+            row.append((number, 1))
+
+    def _capacity(self, resource: Resource) -> tuple[int, int, int]:
+        """Messages, units of a message, and units that a resource takes."""
+        if resource.kind == "slot":
+            room = self.room[resource]
+            return room, 1, room
+        past, k = self.past, self.bins
+        if resource.kind == "bin":
+            whole = self.per_bin[resource.provider]
+            used = past.get((resource.at_ms, resource.provider), 0)
+        else:
+            whole = self._budget(resource.provider, resource.at_ms)
+            inside = range(resource.at_ms, resource.at_ms + DAY_MS, BIN_MS)
+            used = sum(past.get((at, resource.provider), 0) for at in inside)
+        assert whole is not None
+        room = max(whole - used, 0)
+        spare = sum(w * (k - w) for w in self.starts_of[resource].values())
+        return room, k, max(k * room + (k - 1) - spare, 0)
+
+    def market(self, slots: int, notes: tuple[str, ...]) -> Market:
+        resources = list(self.place)
+        capacity = np.array([self._capacity(r) for r in resources], np.int64).reshape(-1, 3)
+        entries = [entry for row in self.rows for entry in row]
+        first_O = np.concatenate([[0], np.cumsum([len(row) for row in self.rows])]).astype(np.int64)
+        limits = Limits(
+            slots=slots,
+            first_O=first_O,
+            resource_K=np.array([number for number, _ in entries], np.int32),
+            weight_K=np.array([weight for _, weight in entries], np.int32),
+            capacity_R=np.ascontiguousarray(capacity[:, 2]),
+            softness_R=np.array([self.soft.get(r, 0.0) for r in resources]),
+        )
+        room_R, unit_R = np.ascontiguousarray(capacity[:, 0]), np.ascontiguousarray(capacity[:, 1])
+        return Market(self.classes, self.providers, resources, limits, room_R, unit_R, self.bins, notes)

@@ -1,0 +1,87 @@
+"""What capacity did to a run, for summary.json, load.csv and the manifest."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sto_engine.assign.plan_json import prices_to_json
+from sto_engine.assign.resources import BIN_MS
+from sto_engine.assign.spread import SpreadKey
+from sto_engine.output.load import TOTAL, Load, peaks
+from sto_engine.rounds import Priced
+from sto_engine.settle import Moves
+from sto_kernels.spread import bin_counts
+
+
+def load_before(counts: Sequence[Mapping[SpreadKey, int]], bins: int) -> dict[tuple[int, str], int]:
+    """Sends of each quarter-hour and provider as if nothing were short, spread over windows of the same length."""
+    sends: Counter[tuple[int, str]] = Counter()
+    for part in counts:
+        sends.update(part)
+    load: Counter[tuple[int, str]] = Counter()
+    starts = sorted({start for start, _ in sends})
+    for start in starts:
+        names = sorted(name for at, name in sends if at == start)
+        n_PB = bin_counts([sends[start, name] for name in names], bins)
+        for name, n_B in zip(names, n_PB.tolist(), strict=True):
+            for j, n in enumerate(n_B):
+                load[(start + j * BIN_MS) // BIN_MS * BIN_MS, name] += n
+    return {key: n for key, n in load.items() if n}
+
+
+def capacity_block(priced: Priced, before: Load, after: Load) -> dict[str, Any]:
+    """The certificate, what was moved and left out, how full the fullest quarter-hours are, what limits cost."""
+    outcome, market, moves = priced.outcome, priced.market, sum(priced.moves, Moves())
+    violations = messages_over(market.capacities(), after)
+    return {
+        "bound": round(outcome.bound, 6),
+        "value": round(outcome.value, 6),
+        "gap": round(outcome.gap, 9),
+        "moved": moves.moved,
+        "expected_opens": {"unlimited": round(moves.opens_before, 3), "planned": round(moves.opens_after, 3)},
+        "deferred": outcome.deferred,
+        "violations": violations,
+        "over_before": messages_over(market.capacities(), before),
+        "window_minutes": priced.window_minutes,
+        "limits": int(market.limits.hard_R.sum()),
+        "binding": int((outcome.price_R > 0).sum()),
+        "passes": outcome.passes,
+        "eps": outcome.eps,
+        "peaks_per_second": peaks(before, after),
+        "dearest": dearest(priced),
+    }
+
+
+def messages_over(capacity: Load, load: Load) -> int:
+    """Messages above what the quarter-hours take."""
+    total: Counter[tuple[int, str]] = Counter(load)
+    for (at, _), n in load.items():
+        total[at, TOTAL] += n
+    return sum(max(total[key] - room, 0) for key, room in capacity.items())
+
+
+def dearest(priced: Priced, most: int = 10) -> list[dict[str, Any]]:
+    """The limits whose next message is worth most, in expected opens."""
+    market, price_R = priced.market, priced.outcome.price_R * priced.market.unit_R
+    order = np.argsort(-price_R, kind="stable")[:most]
+    return [
+        {"limit": market.resources[r].text(), "opens_per_message": round(float(price_R[r]), 6)}
+        for r in order.tolist()
+        if price_R[r] > 0
+    ]
+
+
+def plan_block(priced: Priced) -> dict[str, Any]:
+    """What the manifest keeps of the plan: enough to replay it and to prove what it is worth."""
+    outcome = priced.outcome
+    return {
+        "prices": prices_to_json(priced.market, outcome),
+        "window_minutes": priced.window_minutes,
+        "eps": outcome.eps,
+        "bound": outcome.bound,
+        "value": outcome.value,
+        "gap": outcome.gap,
+        "deferred": outcome.deferred,
+    }

@@ -1,0 +1,221 @@
+"""The choice of every recipient who is mailed, as if nothing were short: slot, arm, propensity, and what prices need.
+
+U users, S slots.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sto_engine.assign import arms
+from sto_engine.assign.census import Census
+from sto_engine.assign.gain import Gain, gain_of
+from sto_engine.assign.spread import SpreadKey
+from sto_engine.assign.window import ZoneSlots
+from sto_engine.assign.worth import worth_US
+from sto_engine.entry import Entry
+from sto_engine.models.policy import Utilities
+from sto_engine.plan import Plan
+from sto_engine.tables import ARMS, REASONS, encode
+
+K = TypeVar("K")
+FALLBACK = REASONS.index("fallback")
+NOWHERE = 255
+
+
+@dataclass
+class BucketCounts:
+    """What crosses buckets after phase A: small, and the same in whatever order it is summed."""
+
+    audience: int = 0
+    nan_rows: int = 0
+    suppressed: Counter[str] = field(default_factory=Counter)
+    reason: Counter[str] = field(default_factory=Counter)
+    arm: Counter[str] = field(default_factory=Counter)
+    slot: Counter[int] = field(default_factory=Counter)
+    preferred: Counter[int] = field(default_factory=Counter)
+    provider: Counter[str] = field(default_factory=Counter)
+    held: Counter[str] = field(default_factory=Counter)
+    spread: Counter[SpreadKey] = field(default_factory=Counter)
+    gain: Gain = field(default_factory=Gain)
+    census: Census = field(default_factory=Census)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Columns of the staged rows; `worth_US` (with what holds a slot, before masks) is None where nobody asks."""
+
+    rows: pl.DataFrame
+    worth_US: NDArray[np.float32] | None
+
+
+def choose(plan: Plan, entry: Entry, utilities: Utilities, last_U: NDArray[np.uint8], counts: BucketCounts) -> Chosen:
+    """Masked choice of every user; `last_U` is his slot of the last run (NOWHERE: none)."""
+    zones, allowed_US, arm_U, control = entry.zones, entry.allowed_US, entry.arm_U, plan.control_slot
+    reason_U = reason_codes(utilities.reason_U)
+    utility_US = _sane(utilities.utility_US, allowed_US, reason_U, plan, counts)
+    best_US = utility_US if zones.all_allowed else np.where(allowed_US, utility_US, -np.inf)
+    preferred_U = best_US.argmax(axis=1).astype(np.uint8)
+    worth = _worths(plan, utilities, reason_U, zones)
+    model_slot_U = _held(plan, worth, allowed_US, preferred_U, last_U, reason_U, counts)
+    slot_U = np.where(arm_U == arms.CONTROL, np.uint8(control), model_slot_U)
+    slot_U = np.where(arm_U == arms.RANDOM, entry.random_U, slot_U)
+    explore_US = _explore(plan, entry, worth, slot_U)
+    if worth is not None and not zones.hours_US().all():
+        follows_U = ((arm_U == arms.MODEL) | (arm_U == arms.OUTSIDE)) & (reason_U != FALLBACK)
+        masks = zones.exists_US(), zones.hours_US()
+        counts.gain = gain_of(worth, *masks, control, model_slot_U, follows_U, utilities.p_open_US is not None)
+    for arm, name in ((arms.CONTROL, "control"), (arms.RANDOM, "random"), (arms.EXPLORE, "explore")):
+        reason_U[arm_U == arm] = REASONS.index(name)
+    chance_U = arms.propensities(
+        slot_U, model_slot_U, control, zones.n_allowed_U(), arm_U, plan.config.experiment, explore_US
+    )
+    names, provider_U = encode(entry.users["provider"])
+    count(counts, zones, slot_U, arm_U, reason_U, (names, provider_U))
+    counts.preferred.update(tally(preferred_U[arm_U == arms.MODEL], range(256)))
+    p_US, n_users = utilities.p_open_US, len(arm_U)
+    rows = entry.users.select("h", "user_id", pl.col("provider").cast(pl.Enum(names))).with_columns(
+        slot=pl.Series(slot_U),
+        start_ms=pl.Series(zones.start_ms(slot_U)),
+        tz_offset=pl.Series(zones.offset_min(slot_U)),
+        arm=pl.Series(arms.ARM_NAMES, dtype=pl.Enum(ARMS)).gather(arm_U),
+        reason=pl.Series(REASONS, dtype=pl.Enum(REASONS)).gather(reason_U),
+        propensity=pl.Series(chance_U),
+        p_open=_nullable(None if p_US is None else p_US[np.arange(n_users), slot_U], n_users),
+        p_control=_nullable(None if p_US is None else p_US[:, control], n_users),
+        preferred_slot=pl.Series(preferred_U),
+        n_eff=pl.Series(np.asarray(utilities.n_eff_U, np.float32)),
+    )
+    return Chosen(rows, worth)
+
+
+def reason_codes(reason_U: NDArray[Any]) -> NDArray[np.uint8]:
+    """Places in REASONS of the reasons of a policy, names or places already -> a fresh uint8 [U]."""
+    if reason_U.dtype == np.uint8:
+        return reason_U.copy()
+    names = pl.Series(reason_U.tolist(), dtype=pl.Enum(REASONS))
+    return names.to_physical().to_numpy().astype(np.uint8)
+
+
+def _sane(
+    utility_US: NDArray[np.float32],
+    allowed_US: NDArray[np.bool_],
+    reason_U: NDArray[np.uint8],
+    plan: Plan,
+    counts: BucketCounts,
+) -> NDArray[np.float32]:
+    """Utilities an argmax may see: users without data, or with a NaN, get the allowed slot nearest the control time."""
+    finite_US = np.isfinite(utility_US)
+    if not finite_US.all():
+        nan_U = (~finite_US & allowed_US).any(axis=1)
+        counts.nan_rows += int(nan_U.sum())
+        reason_U[nan_U] = FALLBACK
+    fallback_U = reason_U == FALLBACK
+    if not fallback_U.any():
+        return utility_US
+    return np.where(fallback_U[:, None], _nearness(plan), utility_US)
+
+
+def _nearness(plan: Plan) -> NDArray[np.float32]:
+    """Less the further a slot lies from the control time around the clock, float32 [S]."""
+    apart_S = np.abs(np.arange(plan.grid.slots) - plan.control_slot)
+    return np.asarray(-np.minimum(apart_S, plan.grid.slots - apart_S), np.float32)
+
+
+def _worths(
+    plan: Plan, utilities: Utilities, reason_U: NDArray[np.uint8], zones: ZoneSlots
+) -> NDArray[np.float32] | None:
+    """Expected opens of every slot where something asks for them: prices, gains, explorers, or a narrow window.
+
+    Users without data are worth the same anywhere, but for a trace that leads them to the control time.
+    """
+    config = plan.config
+    asked = plan.is_priced or config.assign.min_gain or config.assign.keep_gain or config.experiment.explore_share
+    if not asked and zones.hours_US().all():
+        return None
+    worth = worth_US(utilities)
+    fallback_U = reason_U == FALLBACK
+    if fallback_U.any():
+        worth = np.where(fallback_U[:, None], np.float32(1e-6) * _nearness(plan), worth)
+    return worth
+
+
+def _held(
+    plan: Plan,
+    worth: NDArray[np.float32] | None,
+    allowed_US: NDArray[np.bool_],
+    preferred_U: NDArray[np.uint8],
+    last_U: NDArray[np.uint8],
+    reason_U: NDArray[np.uint8],
+    counts: BucketCounts,
+) -> NDArray[np.uint8]:
+    """The model's slots where `assign.min_gain` and `assign.keep_gain` hold a user back; adds to `worth` what they do.
+
+    A slot that holds is worth its gain more: the default slot by `min_gain`, the last run's by `keep_gain`.
+    """
+    gains = plan.config.assign
+    if worth is None or not (gains.min_gain or gains.keep_gain):
+        return preferred_U
+    rows, with_data_U = np.arange(len(worth)), reason_U != FALLBACK
+    worth[:, plan.control_slot] += np.float32(gains.min_gain) * with_data_U
+    again_U = with_data_U & (last_U != NOWHERE)
+    worth[rows[again_U], last_U[again_U]] += np.float32(gains.keep_gain)
+    held_U = np.where(allowed_US, worth, -np.inf).argmax(axis=1).astype(np.uint8)
+    # a bonus that changes nothing must not change ties either
+    best_US = worth[rows, held_U] > worth[rows, preferred_U]
+    slot_U = np.where(best_US & with_data_U, held_U, preferred_U)
+    moved_U = slot_U != preferred_U
+    counts.held["kept"] += int((moved_U & (slot_U == last_U)).sum())
+    counts.held["default"] += int((moved_U & (slot_U != last_U)).sum())
+    return slot_U
+
+
+def _explore(
+    plan: Plan, entry: Entry, worth: NDArray[np.float32] | None, slot_U: NDArray[np.uint8]
+) -> NDArray[np.float64] | None:
+    """Chances of the explore arm; its slots are written to `slot_U`."""
+    if not plan.config.experiment.explore_share or worth is None:
+        return None
+    chance_US = arms.explore_chances(worth, entry.allowed_US)
+    drawn_U = entry.arm_U == arms.EXPLORE
+    h_U = entry.users["h"].to_numpy()
+    slot_U[drawn_U] = arms.explore_slots(h_U[drawn_U], chance_US[drawn_U], plan.seed, plan.occasion)
+    return chance_US
+
+
+def _nullable(values: NDArray[np.float32] | None, length: int) -> pl.Series:
+    if values is None:
+        return pl.Series([None] * length, dtype=pl.Float32)
+    return pl.Series(np.ascontiguousarray(values, dtype=np.float32))
+
+
+def count(
+    counts: BucketCounts,
+    zones: ZoneSlots,
+    slot_U: NDArray[np.uint8],
+    arm_U: NDArray[np.uint8],
+    reason_U: NDArray[np.uint8],
+    provider: tuple[list[str], NDArray[np.int32]],
+) -> None:
+    """Add users with these slots to the counts of a bucket."""
+    slots, (providers, provider_U) = range(256), provider
+    counts.reason.update(tally(reason_U, REASONS))
+    counts.arm.update(tally(arm_U, [name or "outside" for name in arms.ARM_NAMES]))
+    counts.slot.update(tally(slot_U, slots))
+    counts.provider.update(tally(provider_U, providers))
+    start_ZS, cells = zones.start_ms_ZS, (zones.zone_U, slot_U, provider_U)
+    shape = (*start_ZS.shape, len(providers))
+    n_ZSP = np.bincount(np.ravel_multi_index(cells, shape), minlength=int(np.prod(shape))).reshape(shape)
+    for zone, slot, name in np.argwhere(n_ZSP):
+        counts.spread[int(start_ZS[zone, slot]), providers[name]] += int(n_ZSP[zone, slot, name])
+
+
+def tally(code_U: NDArray[Any], names: Sequence[K]) -> dict[K, int]:
+    """How often each name occurs, by its place."""
+    n_C = np.bincount(code_U)
+    return {names[code]: n for code, n in enumerate(n_C.tolist()) if n}

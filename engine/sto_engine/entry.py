@@ -1,0 +1,139 @@
+"""What is settled of a recipient before any model is asked: his clock, his allowed slots, his arm, a random slot.
+
+The pre-flight counts it before anyone is scored, phase A goes on from it. U users who are mailed and have a slot left.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sto_engine.assign import arms
+from sto_engine.assign.census import Census, priced_providers, take_census
+from sto_engine.assign.frequency import blocked
+from sto_engine.assign.resources import BIN_MS
+from sto_engine.assign.window import ZoneSlots, own_hours, shifted_zones, without_slot, zone_slots
+from sto_engine.errors import ConfigError
+from sto_engine.history.bucket import Bucket
+from sto_engine.plan import Plan
+from sto_engine.slots import MINUTE_MS
+from sto_engine.tables import encode
+from sto_engine.view import BucketView
+
+PINNED = np.array([arms.CONTROL, arms.RANDOM, arms.EXPLORE], np.uint8)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Mailed recipients of a bucket (`mailed`) and those of them who have a slot left (`in_time_M`): rows U of `users`,
+    `zone_name_U`, `zones`, `arm_U` and `random_U`, a slot that is read of the random arm.
+
+    `late` is why the others have none, String [M].
+    """
+
+    mailed: Bucket
+    late: pl.Series
+    users: pl.DataFrame
+    zone_name_U: pl.Series
+    zones: ZoneSlots
+    allowed_US: NDArray[np.bool_]
+    arm_U: NDArray[np.uint8]
+    random_U: NDArray[np.uint8]
+
+    @property
+    def in_time_M(self) -> NDArray[np.bool_]:
+        return np.asarray(self.late.is_null().to_numpy())
+
+    @property
+    def pinned_U(self) -> NDArray[np.bool_]:
+        """Users whose slot the experiment gives, bool [U]."""
+        return np.isin(self.arm_U, PINNED)
+
+
+def enter(plan: Plan, seen: BucketView) -> Entry:
+    """Masks and arms of a bucket; pure."""
+    mailed = seen.mailed()
+    users = mailed.users
+    names = shifted_zones(users["zone"], mailed.cleaned.shift_U, plan.date)
+    zones = zone_slots(names, plan.grid, plan.date, plan.config, plan.not_before_ms)
+    zones = zones.with_hours(own_hours(users["allowed_hours"], plan.grid))
+    late = without_slot(zones)
+    if seen.sends is not None:
+        zones, late = _capped(plan, seen, users, zones, late)
+    in_time = late.is_null()
+    if not in_time.all():
+        users, names, zones = users.filter(in_time), names.filter(in_time), zones.of(in_time.to_numpy())
+    allowed_US = zones.allowed_US()
+    arm_U = arms.draw_arms(users, plan.config.experiment, allowed_US[:, plan.control_slot])
+    random_U, h_U = np.zeros(len(users), np.uint8), users["h"].to_numpy()
+    drawn = arm_U == arms.RANDOM
+    random_U[drawn] = arms.random_slots(h_U[drawn], allowed_US[drawn], plan.seed, plan.occasion)
+    return Entry(mailed, late, users, names, zones, allowed_US, arm_U, random_U)
+
+
+def _capped(
+    plan: Plan, seen: BucketView, users: pl.DataFrame, zones: ZoneSlots, late: pl.Series
+) -> tuple[ZoneSlots, pl.Series]:
+    """The slots that frequency caps and gaps leave, and who has none because of them."""
+    assert seen.sends is not None
+    past = seen.past.sends if seen.past is not None else None
+    slot_ms, frequency = plan.grid.minutes * MINUTE_MS, plan.config.frequency
+    closed = blocked(users, seen.sends, past, zones, slot_ms, frequency, plan.channel, plan.told_ms)
+    if closed is None:
+        return zones, late
+    reasons = closed.reasons(zones.allowed_US())
+    return zones.with_closed(closed.closed_US), pl.select(pl.coalesce(late, reasons)).to_series()
+
+
+def demand(plan: Plan, seen: BucketView) -> Census:
+    """What a bucket wants of the limits, before it is scored: explorers count as free, since they are not drawn yet."""
+    entry = enter(plan, seen)
+    fixed_U = entry.pinned_U & (entry.arm_U != arms.EXPLORE)
+    slot_U = np.where(entry.arm_U == arms.CONTROL, np.uint8(plan.control_slot), entry.random_U)
+    census = census_of(plan, entry, fixed_U, slot_U)
+    census.weights = known_weights(plan, entry.users)
+    census.past.update(past_load(plan, seen))
+    return census
+
+
+def census_of(plan: Plan, entry: Entry, fixed_U: NDArray[np.bool_], slot_U: NDArray[np.uint8]) -> Census:
+    names, name_U = encode(entry.users["provider"])
+    providers, place = priced_providers(names, plan.limited_providers)
+    provider_U = np.array([place[name] for name in names], np.int32)[name_U]
+    return take_census(entry.zones, provider_U, providers, fixed_U, slot_U)
+
+
+def weights_of(plan: Plan, users: pl.DataFrame) -> NDArray[np.float64] | None:
+    """The recipients' weights, NaN where unknown, float64 [U]; None without `capacity.weight`.
+
+    Raises ConfigError (78) for a column that is not there or holds no numbers.
+    """
+    column = plan.config.capacity.weight
+    if column is None:
+        return None
+    if column not in users.columns or not users[column].dtype.is_numeric():
+        known = sorted(name for name in users.columns if users[name].dtype.is_numeric() and name != "h")
+        raise ConfigError(
+            f'capacity.weight must be a column of numbers of the recipients; found "{column}"; known: '
+            f"{', '.join(known)}; keep more by recipients.keep"
+        )
+    weight_U = users[column].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    return np.where(np.isfinite(weight_U), np.maximum(weight_U, 0.0), np.nan)
+
+
+def known_weights(plan: Plan, users: pl.DataFrame) -> tuple[float, int]:
+    """The sum of the known weights and their number."""
+    weight_U = weights_of(plan, users)
+    if weight_U is None:
+        return 0.0, 0
+    known_U = weight_U[~np.isnan(weight_U)]
+    return float(np.cumsum(known_U)[-1]) if len(known_U) else 0.0, len(known_U)
+
+
+def past_load(plan: Plan, seen: BucketView) -> dict[tuple[int, str], int]:
+    """What earlier runs send in each quarter-hour, by provider."""
+    if seen.past is None:
+        return {}
+    found = seen.past.sends.group_by(pl.col("send_at_ms") // BIN_MS * BIN_MS, "provider").len().sort(pl.all())
+    return {(at, name): n for at, name, n in found.iter_rows()}
