@@ -27,16 +27,16 @@ def killed(store: Path, out: Path, n: int, when: str) -> int:
     return subprocess.run(command, check=False, capture_output=True).returncode
 
 
-# 4 buckets: renames 1-8 are phase 0, 9 the priors, 10-21 phase A, 22-29 phase B, 30-32 the commit
+# 4 buckets: renames 1-8 are phase 0, 9 the priors, 10-21 phase A, 22-29 phase B, 30 the load, 31-33 the commit
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("n", [2, 7, 8, 9, 10, 15, 21, 22, 25, 29, 31, 32])
+@pytest.mark.parametrize("n", [2, 7, 8, 9, 10, 15, 21, 22, 25, 29, 30, 32, 33])
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     store: Path, tmp_path: Path, whole: dict[str, str], n: int, when: str
 ) -> None:
     assert killed(store, tmp_path, n, when) == -signal.SIGKILL
     (run,) = tmp_path.glob("run=*")
     committed = (run / "manifest.json").exists()
-    assert committed == (n == 32 and when == "after")
+    assert committed == (n == 33 and when == "after")
     result = run_score(ScoreRequest(store, tmp_path), load_config(None), Silent())
     assert result.complete_before == committed
     assert digest(run) == whole
@@ -45,7 +45,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
 
 
 def test_the_kill_points_cover_the_whole_run(store: Path, tmp_path: Path) -> None:
-    assert killed(store, tmp_path, 33, "before") == 0
+    assert killed(store, tmp_path, 34, "before") == 0
 
 
 def test_finished_buckets_are_not_done_again(store: Path, tmp_path: Path) -> None:
