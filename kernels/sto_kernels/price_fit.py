@@ -28,10 +28,11 @@ WARM_STAGES = STAGES[2:]
 MAX_STEPS = 40
 # the largest change of a price in one step, relative to the mean best worth
 STEP = 0.2
-# a stage ends when no resource is off by more than this share of its capacity
-TOLERANCE = 2e-3
-# keeps the Hessian invertible where resources cannot be told apart
-RIDGE = 1e-9
+# a stage ends when a step promises less than this, relative to the mean best worth of all users
+TOLERANCE = 1e-6
+# added to the Hessian, per user: the least, for resources that cannot be told apart, and how far it is raised where a
+# step does not keep its promise (Levenberg and Marquardt)
+RIDGES = (1e-9, 1e-7, 1e-5, 1e-3)
 BLOCK = 8_192
 
 
@@ -109,16 +110,6 @@ def last_eps(scale: float) -> float:
     return STAGES[-1][0] * scale
 
 
-def correct_prices(
-    total: Moments, limits: Limits, capacity_R: Floats, price_R: Floats, scale: float, users: float
-) -> Floats:
-    """One Newton step from moments over everybody, which carry no error of sampling."""
-    eps = last_eps(scale)
-    gradient_R = _gradient(total, limits, capacity_R, price_R)
-    step_R = _newton(total, limits, price_R, gradient_R, eps, users)
-    return np.asarray(np.maximum(price_R + _shortened(step_R, STEP * scale), 0.0))
-
-
 @dataclass
 class _Stage:
     """The smooth dual at one eps."""
@@ -132,45 +123,63 @@ class _Stage:
     passes: int = 0
 
     def minimise(self, price_R: Floats) -> tuple[Floats, float]:
-        """Prices where the gradient is small enough, and what it still is."""
-        users = float(sum(self.sample.weight_G[block.group_U].sum() for block in self.sample.blocks))
-        found = self._moments(price_R)
-        off = np.inf
+        """Prices where no step promises anything, and by how much the worst resource is off there."""
+        users = sum(float(self.sample.weight_G[block.group_U].sum()) for block in self.sample.blocks)
+        enough = TOLERANCE * users * self.sample.scale
+        found, ridge = self._moments(price_R), 0
         for _ in range(MAX_STEPS):
             gradient_R = _gradient(found, self.limits, self.capacity_R, price_R)
-            off = _off(gradient_R, price_R, self.capacity_R)
-            if off < TOLERANCE:
+            step_R = _newton(found, self.limits, price_R, gradient_R, self.eps, RIDGES[ridge] * users)
+            step_R = _shortened(step_R, STEP * self.sample.scale)
+            if -float(gradient_R @ (np.maximum(price_R + step_R, 0.0) - price_R)) < enough:
                 break
-            step_R = _newton(found, self.limits, price_R, gradient_R, self.eps, users)
-            nxt = self._line_search(price_R, _shortened(step_R, STEP * self.sample.scale), gradient_R, found)
-            if nxt is None:
+            t, nxt = self._line_search(price_R, step_R, gradient_R, found)
+            if nxt is not None:
+                price_R, found = nxt
+            # directions that hardly bend lead far astray: a larger ridge keeps from them
+            ridge = max(ridge - 1, 0) if t == 1.0 else min(ridge + 1, len(RIDGES) - 1) if t < 0.3 else ridge
+            if nxt is None and ridge == len(RIDGES) - 1:
                 break
-            price_R, found = nxt
-        return price_R, float(off)
+        gradient_R = _gradient(found, self.limits, self.capacity_R, price_R)
+        return price_R, _off(gradient_R, price_R, self.capacity_R)
 
     def _line_search(
         self, price_R: Floats, step_R: Floats, gradient_R: Floats, was: Moments
-    ) -> tuple[Floats, Moments] | None:
-        """The first shortened step that lowers the dual enough (Armijo), with its moments; None where none does."""
+    ) -> tuple[float, tuple[Floats, Moments] | None]:
+        """How much of the step is taken until the dual falls enough (Armijo), and prices and moments there."""
         old, t = self._dual(was, price_R), 1.0
-        while t > 1e-3:
+        while t > 0.02:
             new_R = np.maximum(price_R + t * step_R, 0.0)
             found = self._moments(new_R)
             promised = float(gradient_R @ (new_R - price_R))
-            if self._dual(found, new_R) <= old + 1e-4 * promised + 1e-12 * abs(old):
-                return new_R, found
+            if self._dual(found, new_R) <= old + 1e-4 * promised:
+                return t, (new_R, found)
             t *= 0.4
-        return None
+        return 0.0, None
 
     def _dual(self, found: Moments, price_R: Floats) -> float:
-        soft = 0.5 * float(self.limits.softness_R @ price_R**2)
-        return found.value + float(price_R @ self.capacity_R) + soft
+        return smooth_dual(found, self.limits, self.capacity_R, price_R)
 
     def _moments(self, price_R: Floats) -> Moments:
         self.passes += 1
         cost_GS, blocks, weight_G = self.limits.cost_GS(price_R), self.sample.blocks, self.sample.weight_G
         parts = self.run(lambda b: moments(blocks[b], cost_GS, self.eps, self.none, weight_G), len(blocks))
         return add_up(parts)
+
+
+def smooth_dual(found: Moments, limits: Limits, capacity_R: Floats, price_R: Floats) -> float:
+    """The value that is minimised, from the moments at these prices."""
+    return found.value + float(price_R @ capacity_R) + 0.5 * float(limits.softness_R @ price_R**2)
+
+
+def correction(
+    total: Moments, limits: Limits, capacity_R: Floats, price_R: Floats, scale: float, users: float, ridge: int
+) -> Floats:
+    """One Newton step from moments over everybody, which carry no error of sampling; `ridge` is a place in RIDGES."""
+    eps = last_eps(scale)
+    gradient_R = _gradient(total, limits, capacity_R, price_R)
+    step_R = _newton(total, limits, price_R, gradient_R, eps, RIDGES[ridge] * users)
+    return np.asarray(np.maximum(price_R + _shortened(step_R, STEP * scale), 0.0))
 
 
 def add_up(parts: Sequence[Moments]) -> Moments:
@@ -201,7 +210,7 @@ def _shortened(step_R: Floats, longest: float) -> Floats:
     return np.asarray(step_R * min(1.0, longest / max(float(np.abs(step_R).max()), 1e-300)))
 
 
-def _newton(found: Moments, limits: Limits, price_R: Floats, gradient_R: Floats, eps: float, users: float) -> Floats:
+def _newton(found: Moments, limits: Limits, price_R: Floats, gradient_R: Floats, eps: float, ridge: float) -> Floats:
     """The projected Newton step: prices at 0 whose resources have room do not move."""
     free = np.flatnonzero((price_R > 0) | (gradient_R < 0))
     place_R = np.full(len(price_R), -1, np.int64)
@@ -214,7 +223,7 @@ def _newton(found: Moments, limits: Limits, price_R: Floats, gradient_R: Floats,
         read_only(place_R, np.int64),
         hessian,
     )
-    diagonal = limits.softness_R[free] + RIDGE * users / eps
+    diagonal = limits.softness_R[free] + ridge / eps
     step_R = np.zeros(len(price_R))
     step_R[free] = -np.linalg.solve(hessian / eps + np.diag(diagonal), gradient_R[free])
     return step_R

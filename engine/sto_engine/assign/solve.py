@@ -26,8 +26,19 @@ from sto_kernels.chain import LEAST_GAIN, Pool
 from sto_kernels.hashing import U64, derive, tag_key
 from sto_kernels.limits import Int64s, Limits, counts_GS
 from sto_kernels.offers import Offers
-from sto_kernels.price_fit import Run, Sample, add_up, correct_prices, fit_prices, last_eps, make_sample, one_by_one
-from sto_kernels.prices import NO_SLOT, Choice, Floats, choose, moments, value_of
+from sto_kernels.price_fit import (
+    RIDGES,
+    Run,
+    Sample,
+    add_up,
+    correction,
+    fit_prices,
+    last_eps,
+    make_sample,
+    one_by_one,
+    smooth_dual,
+)
+from sto_kernels.prices import NO_SLOT, Choice, Floats, Moments, choose, moments, value_of
 from sto_kernels.repair import near_ties, repair, shed
 
 T = TypeVar("T")
@@ -71,8 +82,7 @@ def solve(book: Book, terms: Terms, each: Each, run: Run = one_by_one) -> Outcom
     plan = _fit(sample, terms, capacity_R, run)
     clock.lap("fit")
     if terms.prices_R is None and not whole:
-        for _ in range(CORRECTIONS):
-            _correct(plan, book, terms, capacity_R, float(free_G.sum()), each)
+        _correct(plan, book, terms, capacity_R, float(free_G.sum()), each)
     clock.lap("correct")
     loads = _choose(plan, book, terms, each)
     loads.fixed_BR, loads.users_B = fixed_BR, np.array([count.users for count in counts], np.int64)
@@ -143,10 +153,26 @@ def _fit(sample: Sample, terms: Terms, capacity_R: Floats, run: Run) -> Outcome:
 
 
 def _correct(plan: Outcome, book: Book, terms: Terms, capacity_R: Floats, users: float, each: Each) -> None:
-    """A Newton step from the moments of everybody."""
-    cost_GS, once_G = terms.limits.cost_GS(plan.price_R), np.ones(terms.limits.groups)
-    parts = each("correct", lambda b: moments(book.offers(b), cost_GS, plan.eps, plan.none, once_G), book.buckets)
-    plan.price_R = correct_prices(add_up(parts), terms.limits, capacity_R, plan.price_R, plan.scale, users)
+    """Newton steps from the moments of everybody: one after which the dual is higher is taken back for a shorter one.
+
+    The last step is not looked at again; it is of the kind that did well before.
+    """
+    best: tuple[float, Floats, Moments] | None = None
+    price_R, ridge = plan.price_R, 0
+    for _ in range(CORRECTIONS):
+        cost_GS, once_G = terms.limits.cost_GS(price_R), np.ones(terms.limits.groups)
+
+        def work(bucket: int, cost_GS: Floats = cost_GS, once_G: Floats = once_G) -> Moments:
+            return moments(book.offers(bucket), cost_GS, plan.eps, plan.none, once_G)
+
+        total = add_up(each("correct", work, book.buckets))
+        dual = smooth_dual(total, terms.limits, capacity_R, price_R)
+        if best is None or dual <= best[0]:
+            best = dual, price_R, total
+        else:
+            ridge = min(ridge + 2, len(RIDGES) - 1)
+        price_R = correction(best[2], terms.limits, capacity_R, best[1], plan.scale, users, ridge)
+    plan.price_R = price_R
 
 
 def _choose(plan: Outcome, book: Book, terms: Terms, each: Each) -> _Loads:
