@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from sto_engine.assign.plan_json import prices_to_json
 from sto_engine.assign.resources import BIN_MS
 from sto_engine.assign.spread import SpreadKey
-from sto_engine.output.load import TOTAL, Load, peaks
+from sto_engine.output.load import TOTAL, Load, totals
 from sto_engine.rounds import Priced
 from sto_engine.settle import Moves
 from sto_kernels.spread import bin_counts
@@ -49,9 +50,21 @@ def capacity_block(priced: Priced, before: Load, after: Load) -> dict[str, Any]:
         "binding": int((outcome.price_R > 0).sum()),
         "passes": outcome.passes,
         "eps": outcome.eps,
-        "peaks_per_second": peaks(before, after),
-        "dearest": dearest(priced),
     }
+
+
+def load_block(capacity: Load, before: Load, after: Load) -> dict[str, Any]:
+    """What each quarter-hour sends in total, before and after the limits, and the most that it may; by UTC time."""
+    sides, limits = (totals(before), totals(after)), [n for (_, who), n in capacity.items() if who == TOTAL]
+    times = sorted(sides[0].keys() | sides[1].keys())
+    return {
+        "capacity": max(limits, default=None),
+        "bins": {utc(at): [side.get(at, 0) for side in sides] for at in times},
+    }
+
+
+def utc(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
 def messages_over(capacity: Load, load: Load) -> int:
@@ -62,15 +75,11 @@ def messages_over(capacity: Load, load: Load) -> int:
     return sum(max(total[key] - room, 0) for key, room in capacity.items())
 
 
-def dearest(priced: Priced, most: int = 10) -> list[dict[str, Any]]:
-    """The limits whose next message is worth most, in expected opens."""
+def dearest(priced: Priced, most: int = 10) -> dict[str, float]:
+    """The limits whose next message is worth most, and what it is worth in expected opens."""
     market, price_R = priced.market, priced.outcome.price_R * priced.market.unit_R
     order = np.argsort(-price_R, kind="stable")[:most]
-    return [
-        {"limit": market.resources[r].text(), "opens_per_message": round(float(price_R[r]), 6)}
-        for r in order.tolist()
-        if price_R[r] > 0
-    ]
+    return {market.resources[r].text(): round(float(price_R[r]), 6) for r in order.tolist() if price_R[r] > 0}
 
 
 def plan_block(priced: Priced) -> dict[str, Any]:

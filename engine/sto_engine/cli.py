@@ -24,6 +24,7 @@ from sto_engine.errors import CannotCreate, OutputFailed, StoError, UsageError
 from sto_engine.evaluate_cli import evaluate
 from sto_engine.explain_cli import explain
 from sto_engine.options import PATH, day, duration_days, timestamp_ms
+from sto_engine.plan_cli import plan
 from sto_engine.privacy_cli import erase, export_user, pseudonyms
 
 _DISK = {errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG}
@@ -51,6 +52,7 @@ cli.add_command(explain)
 cli.add_command(erase)
 cli.add_command(export_user)
 cli.add_command(pseudonyms)
+cli.add_command(plan)
 
 
 @cli.command()
@@ -183,7 +185,9 @@ def train(
 @click.option("--campaign-type", default="promo", metavar="TYPE", help="Default: promo.")
 @click.option("--channel", default="email", metavar="NAME", help="Default: email.")
 @click.option("--not-before", "not_before_ms", type=timestamp_ms, metavar="TIME", help="Earliest send; ISO with zone.")
-@click.option("--previous", type=PATH, multiple=True, metavar="RUN", help="Runs whose sends count; repeatable.")
+@click.option(
+    "--previous", type=PATH, multiple=True, metavar="RUN", help="Earlier runs, or a folder of them; repeatable."
+)
 @click.option("--prices-from", type=PATH, metavar="RUN", help="Replay the capacity prices of a run.")
 @click.option("--dry-run", is_flag=True, help="Choose and count, write nothing.")
 @click.option("--dump-scores", is_flag=True, help="Also write p_open of every slot.")
@@ -192,6 +196,10 @@ def train(
 @common
 def score(setup: Setup, exit_code_if_complete: int, **options: Any) -> None:
     """Choose a slot and a second for every recipient. A stopped run goes on where it was; a whole one exits at once.
+
+    Limits of [capacity] are held in every quarter-hour, and what that costs is proved (capacity.gap). --previous names
+    earlier runs, or a folder of them: their sends count for [frequency] and [capacity], their slots for
+    assign.keep_gain, their prices are where tonight's start.
 
     \b
     Example:  sto-engine score --store store --out runs --bundle bundle --date 2026-04-20

@@ -20,7 +20,15 @@ def read_config(kind: type[_Model], path: Path | None, overrides: Iterable[str])
     Raises ConfigError (78) for a file that is no TOML, an unknown key or a value out of range; InputMissing (66) for a
     file that cannot be read.
     """
-    tree = _read_toml(path) if path is not None else {}
+    return _checked(kind, _read_toml(path) if path is not None else {}, overrides, path)
+
+
+def overlay(config: _Model, overrides: Iterable[str]) -> _Model:
+    """The same settings with "section.key=value" overrides laid over them; raises ConfigError (78) as `read_config`."""
+    return _checked(type(config), config.model_dump(mode="json", exclude_unset=True), overrides, None)
+
+
+def _checked(kind: type[_Model], tree: dict[str, Any], overrides: Iterable[str], path: Path | None) -> _Model:
     for override in overrides:
         _apply(tree, override)
     _refuse_unknown(kind, tree, path)

@@ -6,7 +6,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 import sto_engine
+from sto_engine.histogram import load_histogram
 from sto_engine.progress import Progress, Silent
 
 _EVERY_S = 5.0
@@ -167,6 +168,13 @@ def show(result: Mapping[str, Any], as_json: bool) -> None:
     for key, value in result.items():
         if key == "by_slot":
             console.print(Text(slot_histogram(value)))
+        elif key == "load" and value:
+            console.print(Text(_load(value, console)))
+        elif key == "scenarios":
+            console.print(_scenarios(value))
+            for row in value:
+                for note in row["notes"]:
+                    console.print(Text(f"{printable(row['scenario'])}: {printable(note)}", style="dim"))
         elif isinstance(value, dict) and value:
             console.print(_table(key, value))
         elif key == "warnings":
@@ -180,6 +188,32 @@ def slot_histogram(by_slot: Mapping[str, int]) -> str:
     width = len(f"{most:,}")
     bars = [f"{int(slot):>4}  {n:>{width},}  " + "█" * round(_BAR_WIDTH * n / most) for slot, n in by_slot.items()]
     return "\n".join(["slot", *bars])
+
+
+def _load(load: Mapping[str, Any], console: Console) -> str:
+    """The load before and after the limits, by time."""
+    bins = {int(datetime.fromisoformat(at).timestamp() * 1000): sides for at, sides in load["bins"].items()}
+    before, after = ({at: sides[i] for at, sides in bins.items()} for i in (0, 1))
+    return load_histogram(before, after, load["capacity"], console.width, _has_blocks(console.encoding))
+
+
+def _has_blocks(encoding: str) -> bool:
+    """Whether the terminal's encoding has block characters."""
+    try:
+        return bool("█".encode(encoding))
+    except (LookupError, UnicodeEncodeError):
+        return False
+
+
+def _scenarios(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """One row a scenario, in the columns of the first."""
+    table = Table(title=Text("scenarios"), title_justify="left")
+    names = [name for name, value in rows[0].items() if not isinstance(value, dict | list)]
+    for name in names:
+        table.add_column(Text(name.replace("_", " ")), justify="left" if name == "scenario" else "right")
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(name))) for name in names))
+    return table
 
 
 def versions() -> dict[str, str | None]:

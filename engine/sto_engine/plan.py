@@ -33,6 +33,7 @@ class Plan:
     dump_features: bool = False
     previous: Previous | None = None
     prices: Told | None = None
+    what_if: bool = False
 
     @property
     def start_ms(self) -> int:
@@ -67,7 +68,9 @@ class Plan:
 
     @property
     def is_priced(self) -> bool:
-        """Whether slots are short, so that prices decide between phases A and B."""
+        """Whether slots are short, or may be, so that prices decide between phases A and B."""
+        if self.what_if:
+            return True
         limits = self.config.capacity
         rates = limits.total or limits.providers or limits.warmup
         return bool(rates or limits.max_slot_share or limits.decluster)

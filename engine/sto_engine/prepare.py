@@ -78,7 +78,7 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress) -> Prepar
     _refuse(request, config)
     store = Store.open(request.store)
     check_experiment(config.experiment, store.id_type)
-    _check_providers(config, store)
+    check_limits(config, store)
     bundle = load_bundle(request.bundle) if request.bundle is not None else None
     policy = make_policy(config, bundle)
     if request.dump_scores and not policy.has_chances:
@@ -124,11 +124,12 @@ def _refuse(request: ScoreRequest, config: Config) -> None:
     window_never_opens(config, grid_of(config.slots.grid))
     provider_map(config)
     check_frequency(config)
+
+
+def check_limits(config: Config, store: Store) -> None:
+    """ConfigError (78) for a spread window that cannot be, or a limit of a provider that nobody knows: neither the
+    shipped map nor recipients.providers nor the recipients of the store."""
     window_minutes({}, {}, config.spread, grid_of(config.slots.grid).minutes)
-
-
-def _check_providers(config: Config, store: Store) -> None:
-    """Limits name providers that are known: of the shipped map, of recipients.providers, or of the snapshot."""
     known = set(known_providers(config))
     if {*config.capacity.providers, *config.capacity.warmup} - {"total"} <= known:
         return

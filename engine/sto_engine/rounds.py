@@ -100,6 +100,7 @@ class Rounds:
     staged: Sequence[StagedRecord]
     past: Counter[tuple[int, str]]
     notes: list[str] = field(default_factory=list)
+    keep: bool = True
 
     def price(self) -> Priced:
         """Slots for everyone within the limits. Raises ConfigError (78) where they cannot be held."""
@@ -113,7 +114,7 @@ class Rounds:
             raise ConfigError(explain(found))
         book = StagedBook(self.plan, market, self.table, len(self.staged))
         terms = self._terms(market, may_defer)
-        outcome = self._resumed(book, market) or self._solved(book, terms, market)
+        outcome = (self._resumed(book, market) if self.keep else None) or self._solved(book, terms, market)
         noise = Noise(market.limits.cost_GS(outcome.price_R), terms.run_key, outcome.eps, outcome.none)
         reason = "deferred" if self.plan.config.capacity.on_infeasible == "defer" else "no_capacity"
         priced = Priced(market, outcome, found, minutes, self.notes, [], [], reason, book.chosen, noise)
@@ -199,7 +200,8 @@ class Rounds:
             outcome = solve(book, terms, each, lambda work, n: list(pool.map(work, range(n))))
         steps.finish()
         self._refuse_violations(outcome, market)
-        self._keep(book, outcome, market)
+        if self.keep:
+            self._keep(book, outcome, market)
         return outcome
 
     def _refuse_violations(self, outcome: Outcome, market: Market) -> None:

@@ -35,6 +35,7 @@ LAYERS = (
         "rounds",
         "capacity_report",
         "job",
+        "what_if",
         "train_job",
         "explain",
         "audit",
@@ -51,6 +52,7 @@ LAYERS = (
         "explain_text",
         "explain_cli",
         "privacy_cli",
+        "plan_cli",
         "cli",
     ),
 )
@@ -69,6 +71,7 @@ HOMES = {
         "sto_engine.evaluate_cli",
         "sto_engine.explain_cli",
         "sto_engine.privacy_cli",
+        "sto_engine.plan_cli",
         "sto_engine.options",
     },
     "rich": {"sto_engine.console"},

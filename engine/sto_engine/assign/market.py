@@ -90,7 +90,7 @@ def demand_of(market: Market, census: Census) -> Demand:
     place = {starts: i for i, starts in enumerate(market.classes)}
     names = {name: i for i, name in enumerate(market.providers)}
     slots, limits = market.limits.slots, market.limits
-    rows = [(place[s] * len(names) + names[p], mask, n) for (s, p, mask), n in sorted(census.free.items())]
+    rows = [(place[s] * len(names) + names.get(p, 0), mask, n) for (s, p, mask), n in sorted(census.free.items())]
     group_G = np.array([group for group, _, _ in rows], np.int64)
     bit_S = np.uint64(1) << np.arange(slots, dtype=np.uint64)
     mask_G = np.array([mask for _, mask, _ in rows], np.uint64)
@@ -119,7 +119,7 @@ def _fixed_GS(market: Market, census: Census) -> Int64s:
     names = {name: i for i, name in enumerate(market.providers)}
     n_GS = np.zeros((len(place) * len(names), market.limits.slots), np.int64)
     for (starts, provider, slot), n in census.fixed.items():
-        n_GS[place[starts] * len(names) + names[provider], slot] += n
+        n_GS[place[starts] * len(names) + names.get(provider, 0), slot] += n
     return n_GS
 
 

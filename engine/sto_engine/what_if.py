@@ -1,0 +1,157 @@
+"""`plan`: what a night would do under these limits and under others, without writing assignments.
+
+Everyone is scored once; each scenario then has its own rounds on the same staged rows, in a folder that is gone
+afterwards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sto_engine.assign.census import Census
+from sto_engine.assign.shortage import Feasibility
+from sto_engine.capacity_report import capacity_block, dearest, load_before, load_block
+from sto_engine.config import Config
+from sto_engine.config_file import overlay
+from sto_engine.errors import ConfigError, UsageError
+from sto_engine.output.load import Load, peaks
+from sto_engine.output.report import add_up
+from sto_engine.phases import Phases, StagedRecord
+from sto_engine.plan import Plan
+from sto_engine.prepare import Prepared, ScoreRequest, check_limits, prepare
+from sto_engine.progress import Progress
+from sto_engine.rounds import Priced, Rounds, bins_of
+
+# what a scenario may change: scoring does not depend on it
+VARIED = ("capacity.", "spread.")
+FIXED = ("capacity.weight",)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Limits to try: `name` tells what differs from the configuration."""
+
+    name: str
+    config: Config
+
+
+def scenarios(config: Config, varied: Sequence[str]) -> list[Scenario]:
+    """The configuration as it is, and once more for each override of `varied`, "KEY=VALUE[;KEY=VALUE...]".
+
+    Raises UsageError (2) for a key that changes more than limits, ConfigError (78) for a value that is none.
+    """
+    found = [Scenario("as configured", config)]
+    for text in varied:
+        parts = [part.strip() for part in text.split(";") if part.strip()]
+        for part in parts:
+            key = part.partition("=")[0].strip()
+            if not key.startswith(VARIED) or key.startswith(FIXED):
+                raise UsageError(
+                    "--vary expects keys of [capacity] (but weight) or [spread], such as capacity.total=500000/h; "
+                    f'found "{part}"; set others by --set'
+                )
+        found.append(Scenario(text, overlay(config, parts)))
+    return found
+
+
+def what_if(request: ScoreRequest, tried: Sequence[Scenario], progress: Progress) -> dict[str, Any]:
+    """What each scenario comes to: expected opens, who moves, peak rates, what limits cost; the first in full.
+
+    Raises what `score` raises for inputs; a scenario whose limits cannot hold the mail is told in its row.
+    """
+    prepared = prepare(request, tried[0].config, progress)
+    for scenario in tried[1:]:
+        check_limits(scenario.config, prepared.plan.store)
+    plan = replace(prepared.plan, config=_all_limits(tried), what_if=True)
+    with TemporaryDirectory(prefix="sto-engine-plan-") as folder:
+        phases = Phases(plan, Path(folder), prepared.run_id, request.threads, progress)
+        priors, census = phases.priors(), phases.demand()
+        staged = phases.stage_all(priors, census.mean_weight)
+        rows = [_try(scenario, prepared, plan, Path(folder), request, progress, staged, census) for scenario in tried]
+    total = add_up([record.counts for record in staged])
+    return {
+        "date": plan.date.isoformat(),
+        "policy": plan.policy.name,
+        "recipients": sum(total.reason.values()),
+        "suppressed": dict(sorted(total.suppressed.items())),
+        "scenarios": [row for row, _ in rows],
+        **rows[0][1],
+        "warnings": prepared.warnings,
+    }
+
+
+def _all_limits(tried: Sequence[Scenario]) -> Config:
+    """The first configuration with the providers that any scenario limits, for the counts of demand."""
+    config = tried[0].config
+    providers = {
+        name: rate for scenario in reversed(tried) for name, rate in scenario.config.capacity.providers.items()
+    }
+    warmup = {name: ramp for scenario in reversed(tried) for name, ramp in scenario.config.capacity.warmup.items()}
+    capacity = config.capacity.model_copy(update={"providers": providers, "warmup": warmup})
+    return config.model_copy(update={"capacity": capacity})
+
+
+def _try(
+    scenario: Scenario,
+    prepared: Prepared,
+    staging: Plan,
+    run: Path,
+    request: ScoreRequest,
+    progress: Progress,
+    staged: list[StagedRecord],
+    census: Census,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The row of a scenario, and the details that are shown of the first."""
+    plan = replace(staging, config=scenario.config)
+    rounds = Rounds(plan, run, prepared.run_id, request.threads, progress, staged, census.past, keep=False)
+    try:
+        priced = rounds.price()
+    except ConfigError as error:
+        return {**_EMPTY, "scenario": scenario.name, "fits": False, "why": str(error)}, {
+            "shortage": {"why": str(error)}
+        }
+    bins = bins_of(priced.window_minutes)
+    before = load_before([record.counts.spread for record in staged], bins)
+    after = load_before([part.spread for part in priced.counts], bins)
+    return _row(scenario, priced, before, after), {
+        "capacity": capacity_block(priced, before, after),
+        "peaks_per_second": peaks(before, after),
+        "dearest_limits": dearest(priced),
+        "load": load_block(priced.market.capacities(), before, after),
+    }
+
+
+_EMPTY: dict[str, Any] = {
+    "scenario": "",
+    "fits": True,
+    "expected_opens": None,
+    "lost_share": None,
+    "moved": None,
+    "deferred": None,
+    "peak_per_second": None,
+    "window_minutes": None,
+    "gap": None,
+    "notes": [],
+}
+
+
+def _row(scenario: Scenario, priced: Priced, before: Load, after: Load) -> dict[str, Any]:
+    block = capacity_block(priced, before, after)
+    opens = block["expected_opens"]
+    lost = 1 - opens["planned"] / opens["unlimited"] if opens["unlimited"] else None
+    fits: Feasibility = priced.feasibility
+    return {
+        **_EMPTY,
+        "scenario": scenario.name,
+        "fits": fits.is_feasible,
+        "expected_opens": opens["planned"],
+        "lost_share": lost if lost is None else round(lost, 6),
+        "moved": block["moved"],
+        "deferred": block["deferred"],
+        "peak_per_second": peaks(before, after)["total"]["after"],
+        "window_minutes": priced.window_minutes,
+        "gap": block["gap"],
+        "notes": priced.notes,
+    }
