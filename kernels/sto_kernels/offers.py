@@ -45,11 +45,19 @@ class Offers:
     def allowed_US(self) -> NDArray[np.bool_]:
         return np.asarray(self.code_US != NONE)
 
+    def open_U(self) -> NDArray[np.uint8]:
+        """How many slots each user may have, uint8 [U]."""
+        open_U = np.empty(len(self), np.uint8)
+        _count_open(read_only(self.code_US, np.uint16), open_U)
+        return open_U
+
     def fixed_U(self) -> NDArray[np.bool_]:
-        """Users with one allowed slot: there is nothing to choose, bool [U]."""
-        fixed_U = np.empty(len(self), np.bool_)
-        _fixed(read_only(self.code_US, np.uint16), fixed_U)
-        return fixed_U
+        """Users with one allowed slot, bool [U]."""
+        return np.asarray(self.open_U() == 1)
+
+    def choice_U(self) -> NDArray[np.bool_]:
+        """Users with two allowed slots or more, bool [U]."""
+        return np.asarray(self.open_U() > 1)
 
 
 def offers_of(
@@ -94,11 +102,11 @@ def _encode(worth_US: Array, allowed_US: Array, code_US: Array, low_U: Array, st
 
 
 @jit
-def _fixed(code_US: Array, fixed_U: Array) -> None:
+def _count_open(code_US: Array, open_U: Array) -> None:
     users, slots = code_US.shape
     for u in range(users):
         n = 0
         for s in range(slots):
             if code_US[u, s] != NONE:
                 n += 1
-        fixed_U[u] = n == 1
+        open_U[u] = n

@@ -207,7 +207,7 @@ def _off(gradient_R: Floats, price_R: Floats, capacity_R: Floats) -> float:
 
 
 def _shortened(step_R: Floats, longest: float) -> Floats:
-    return np.asarray(step_R * min(1.0, longest / max(float(np.abs(step_R).max()), 1e-300)))
+    return np.asarray(step_R * min(1.0, longest / max(float(np.abs(step_R).max(initial=0.0)), 1e-300)))
 
 
 def _newton(found: Moments, limits: Limits, price_R: Floats, gradient_R: Floats, eps: float, ridge: float) -> Floats:

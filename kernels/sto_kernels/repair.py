@@ -53,12 +53,10 @@ def repair(
     return slot_U, load_R
 
 
-def near_ties(
-    offers: Offers, slot_U: NDArray[np.uint8], limits: Limits, cost_GS: Floats, eps: float
-) -> NDArray[np.int64]:
-    """Rows of users who lose little by some other slot, whether or not it has room, those who lose least first."""
+def near_ties(offers: Offers, slot_U: NDArray[np.uint8], cost_GS: Floats, eps: float, none: float) -> NDArray[np.int64]:
+    """Rows of users who lose little by another slot, whether or not it has room, or have none; least losses first."""
     loss_U = np.empty(len(offers))
-    _least_losses(*_columns(offers), read_only(cost_GS, np.float64), read_only(slot_U, np.uint8), loss_U)
+    _least_losses(*_columns(offers), read_only(cost_GS, np.float64), none, read_only(slot_U, np.uint8), loss_U)
     rows = np.flatnonzero(loss_U < NEAR_TIE * eps)
     return rows[np.argsort(loss_U[rows], kind="stable")]
 
@@ -117,6 +115,22 @@ def _fits(o: int, old: int, first_O: Array, resource_K: Array, weight_K: Array, 
 
 
 @jit
+def _relieves(
+    o: int, old: int, first_O: Array, resource_K: Array, weight_K: Array, load_R: Array, room_R: Array
+) -> bool:
+    """Whether option o takes less than option `old` of anything that is over-full."""
+    relieves = False
+    for j in range(first_O[old], first_O[old + 1]):
+        r, less = resource_K[j], weight_K[j]
+        if load_R[r] > room_R[r]:
+            for k in range(first_O[o], first_O[o + 1]):
+                if resource_K[k] == r:
+                    less -= weight_K[k]
+            relieves = relieves or less > 0
+    return relieves
+
+
+@jit
 def _best_other(
     u: int,
     code_US: Array,
@@ -131,7 +145,8 @@ def _best_other(
     now: int,
     load_R: Array,
 ) -> tuple[int, float]:
-    """The best slot but `now` that has room, and its net; -1 where there is none."""
+    """The best slot but `now` that has room and, out of a slot that is over-full, takes less of what is over-full
+    there, and its net; -1 where there is none."""
     slots = code_US.shape[1]
     g, best, net_best = group_U[u], -1, -np.inf
     old = g * slots + now if now != NO_SLOT else -1
@@ -139,25 +154,42 @@ def _best_other(
         if s == now or code_US[u, s] == NONE:
             continue
         net = np.float64(low_U[u]) + np.float64(step_U[u]) * np.float64(code_US[u, s]) - cost_GS[g, s]
-        if net > net_best and _fits(g * slots + s, old, first_O, resource_K, weight_K, load_R, room_R):
+        o = g * slots + s
+        if (
+            net > net_best
+            and _fits(o, old, first_O, resource_K, weight_K, load_R, room_R)
+            and (old < 0 or _relieves(o, old, first_O, resource_K, weight_K, load_R, room_R))
+        ):
             best, net_best = s, net
     return best, net_best
 
 
 @jit
 def _least_losses(
-    code_US: Array, low_U: Array, step_U: Array, group_U: Array, cost_GS: Array, slot_U: Array, loss_U: Array
+    code_US: Array,
+    low_U: Array,
+    step_U: Array,
+    group_U: Array,
+    cost_GS: Array,
+    none: float,
+    slot_U: Array,
+    loss_U: Array,
 ) -> None:
-    """What each user loses by his next best slot; inf for those without a slot or another."""
+    """What each user loses by his next best slot or by none; inf for those without a choice, -inf without a slot."""
     for u in range(len(slot_U)):
-        loss_U[u] = np.inf
         now, g, step = np.int64(slot_U[u]), group_U[u], np.float64(step_U[u])
-        if now == NO_SLOT:
-            continue
-        here = step * np.float64(code_US[u, now]) - cost_GS[g, now]
+        here, best, allowed = np.inf, none - np.float64(low_U[u]), 0
         for s in range(code_US.shape[1]):
-            if s != now and code_US[u, s] != NONE:
-                loss_U[u] = min(loss_U[u], here - (step * np.float64(code_US[u, s]) - cost_GS[g, s]))
+            if code_US[u, s] != NONE:
+                net = step * np.float64(code_US[u, s]) - cost_GS[g, s]
+                allowed += 1
+                if s == now:
+                    here = net
+                else:
+                    best = max(best, net)
+        loss_U[u] = here - best if now != NO_SLOT else -np.inf
+        if allowed < 2:
+            loss_U[u] = np.inf
 
 
 @jit

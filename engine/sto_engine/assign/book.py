@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sto_kernels.hashing import U64
 from sto_kernels.limits import Int64s, Limits
 from sto_kernels.offers import NONE, Offers
-from sto_kernels.prices import Floats
+from sto_kernels.prices import NO_SLOT, Floats
 
 T = TypeVar("T")
 Slots = NDArray[np.uint8]
@@ -92,5 +92,7 @@ class Memory:
     def slots(self, bucket: int) -> Slots:
         if bucket not in self.slot_B:
             code_US = self.parts[bucket].code_US.astype(np.int64)
-            self.slot_B[bucket] = np.where(code_US == NONE, -1, code_US).argmax(axis=1).astype(np.uint8)
+            code_US = np.where(code_US == NONE, -1, code_US)
+            best_U = np.where(code_US.max(axis=1) >= 0, code_US.argmax(axis=1), NO_SLOT)
+            self.slot_B[bucket] = best_U.astype(np.uint8)
         return self.slot_B[bucket]

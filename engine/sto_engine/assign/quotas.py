@@ -25,20 +25,23 @@ def quotas(load_BR: Int64s, fixed_BR: Int64s, users_B: Int64s, capacity_R: Int64
 
 
 def shares(total_R: Int64s, weight_BR: Int64s) -> Int64s:
-    """Whole parts of each total in proportion to the weights, by largest remainder, ties to the first, int64 [B, R]."""
+    """Whole parts of each total in proportion to the weights, by largest remainder, ties to the first, int64 [B, R].
+
+    All in integers: total * weight / sum is quotient * weight + remainder * weight / sum, the latter within 64 bits.
+    """
+    weight_BR = weight_BR >> _too_long(weight_BR.sum(axis=0))
+    weight_BR = np.where(weight_BR.sum(axis=0) > 0, weight_BR, 1)
     sum_R = weight_BR.sum(axis=0)
-    weight_BR = np.where(sum_R > 0, weight_BR, 1)
-    sum_R = weight_BR.sum(axis=0)
-    exact_BR = total_R * (weight_BR / sum_R)
-    part_BR = np.floor(exact_BR).astype(np.int64)
-    rest_R = total_R - part_BR.sum(axis=0)
-    order_BR = np.argsort(part_BR - exact_BR, axis=0, kind="stable")
-    rank_BR = np.empty_like(order_BR)
+    quotient_R, rest_R = np.divmod(total_R, sum_R)
+    part_BR, remainder_BR = np.divmod(rest_R * weight_BR, sum_R)
+    part_BR += quotient_R * weight_BR
+    rank_BR = np.empty_like(part_BR)
+    order_BR = np.argsort(-remainder_BR, axis=0, kind="stable")
     np.put_along_axis(rank_BR, order_BR, np.arange(len(weight_BR))[:, None], axis=0)
-    # rounding of the division may leave one too many or too few
-    while (rest_R != 0).any():
-        step_BR = np.where(rank_BR < np.abs(rest_R), np.sign(rest_R), 0)
-        step_BR = np.maximum(step_BR, -part_BR)
-        part_BR += step_BR
-        rest_R = total_R - part_BR.sum(axis=0)
-    return np.asarray(part_BR)
+    return np.asarray(part_BR + (rank_BR < total_R - part_BR.sum(axis=0)))
+
+
+def _too_long(sum_R: Int64s) -> Int64s:
+    """Bits to drop from weights so that the square of their sum has less than 63, int64 [R]."""
+    bits_R = np.frexp(sum_R.astype(np.float64))[1]
+    return np.asarray(np.maximum(bits_R - 31, 0), np.int64)

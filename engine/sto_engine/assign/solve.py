@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sto_engine.assign.book import Book, Each, Memory, Outcome, Slots, Terms
 from sto_engine.assign.quotas import quotas
 from sto_kernels.chain import LEAST_GAIN, Pool
-from sto_kernels.hashing import U64, derive, tag_key
+from sto_kernels.hashing import U64, derive, tag_key, unit_interval
 from sto_kernels.limits import Int64s, Limits, counts_GS
 from sto_kernels.offers import Offers
 from sto_kernels.price_fit import (
@@ -65,6 +65,7 @@ class _Loads:
     load_BR: Int64s
     fixed_BR: Int64s
     users_B: Int64s
+    without_B: Int64s
 
 
 def solve(book: Book, terms: Terms, each: Each, run: Run = one_by_one) -> Outcome:
@@ -72,7 +73,8 @@ def solve(book: Book, terms: Terms, each: Each, run: Run = one_by_one) -> Outcom
     clock = _Clock()
     counts = each("count", lambda b: _count(book.offers(b), book.slots(b), terms.limits), book.buckets)
     load_R = np.sum([count.load_R for count in counts], axis=0)
-    if terms.prices_R is None and (load_R <= terms.limits.capacity_R).all() and terms.limits.hard_R.all():
+    free = terms.prices_R is None or not terms.prices_R.any()
+    if free and (load_R <= terms.limits.capacity_R).all() and terms.limits.hard_R.all():
         return _unlimited(book, load_R, each)
     free_G = np.sum([count.free_G for count in counts], axis=0)
     fixed_BR = np.stack([count.fixed_R for count in counts])
@@ -106,11 +108,10 @@ class _Clock:
 
 def _count(offers: Offers, slot_U: Slots, limits: Limits) -> _Count:
     """Users with a choice by group; loads of those without one, and of all at the slots that the book begins with."""
-    fixed_U = offers.fixed_U()
-    free_G = np.bincount(offers.group_U[~fixed_U], minlength=limits.groups).astype(np.int64)
+    free_G = np.bincount(offers.group_U[offers.choice_U()], minlength=limits.groups).astype(np.int64)
     shape = limits.groups, limits.slots
     n_GS = counts_GS(offers.group_U, slot_U, *shape)
-    fixed = offers.take(fixed_U)
+    fixed = offers.take(offers.fixed_U())
     only_U = fixed.allowed_US().argmax(axis=1).astype(np.uint8)
     fixed_R = limits.load_R(counts_GS(fixed.group_U, only_U, *shape))
     return _Count(free_G, fixed_R, limits.load_R(n_GS), len(offers))
@@ -133,8 +134,8 @@ def _sample(book: Book, terms: Terms, free_G: Int64s, each: Each) -> tuple[Sampl
 
     def some(bucket: int) -> Offers:
         offers = book.offers(bucket)
-        place_U = derive(offers.h_U, "sample") * 2.0**-64
-        return offers.take((place_U < rate_G[offers.group_U]) & ~offers.fixed_U())
+        place_U = unit_interval(derive(offers.h_U, "sample"))
+        return offers.take((place_U < rate_G[offers.group_U]) & offers.choice_U())
 
     return make_sample(_joined(each("sample", some, book.buckets)), free_G), bool((rate_P >= 1.0).all())
 
@@ -189,7 +190,8 @@ def _choose(plan: Outcome, book: Book, terms: Terms, each: Each) -> _Loads:
     plan.over_before = int(np.maximum(load_BR.sum(axis=0) - limits.capacity_R, 0)[limits.hard_R].sum())
     plan.bound = sum(best for best, _ in found) + float(plan.price_R @ limits.capacity_R)
     plan.bound += 0.5 * float(limits.softness_R @ plan.price_R**2)
-    return _Loads(load_BR, load_BR, np.zeros(len(load_BR), np.int64))
+    nobody_B = np.zeros(len(load_BR), np.int64)
+    return _Loads(load_BR, load_BR, nobody_B, nobody_B.copy())
 
 
 def _repair(plan: Outcome, book: Book, terms: Terms, loads: _Loads, each: Each) -> None:
@@ -204,17 +206,17 @@ def _repair(plan: Outcome, book: Book, terms: Terms, loads: _Loads, each: Each) 
         over_B = ((loads.load_BR > quota_BR) & limits.hard_R).any(axis=1)
         concerned = np.flatnonzero(over_B | without).tolist()
 
-        def work(i: int, quota_BR: Int64s = quota_BR) -> tuple[int, Int64s]:
+        def work(i: int, quota_BR: Int64s = quota_BR) -> tuple[int, int, Int64s]:
             bucket = buckets[i]
             was_U = book.slots(bucket)
             offers = book.offers(bucket)
             slot_U, load_R = repair(offers, was_U, limits, cost_GS, loads.load_BR[i], quota_BR[i])
             book.keep(bucket, slot_U)
-            return int((slot_U != was_U).sum()), load_R
+            return int((slot_U != was_U).sum()), _without(offers, slot_U), load_R
 
         found = each("repair", work, concerned)
-        for i, (moved, load_R) in zip(concerned, found, strict=True):
-            loads.load_BR[i] = load_R
+        for i, (moved, without_slot, load_R) in zip(concerned, found, strict=True):
+            loads.load_BR[i], loads.without_B[i] = load_R, without_slot
             plan.moved += moved
         if _excess(loads, limits) >= excess and not without:
             return
@@ -229,11 +231,11 @@ def _finish(plan: Outcome, book: Book, terms: Terms, loads: _Loads, each: Each) 
     limits = terms.limits
     room_R = np.where(limits.hard_R, limits.capacity_R, np.iinfo(np.int64).max)
     load_R = loads.load_BR.sum(axis=0)
-    if (load_R > room_R).any():
+    if (load_R > room_R).any() or loads.without_B.any():
         load_R = _with_pool(plan, book, terms, load_R, room_R, each, only_near=False)
     if (load_R > room_R).any() and terms.may_defer:
         load_R = _shed(plan, book, terms, load_R, room_R)
-    if terms.prices_R is None and limits.hard_R.all() and loads.users_B.sum() <= POOL:
+    if limits.hard_R.all() and loads.users_B.sum() <= POOL:
         load_R = _with_pool(plan, book, terms, load_R, room_R, each, only_near=True)
     plan.load_R = load_R
     plan.violations = int(np.maximum(load_R - room_R, 0).sum())
@@ -245,7 +247,13 @@ def _finish(plan: Outcome, book: Book, terms: Terms, loads: _Loads, each: Each) 
 
 
 def _worth(offers: Offers, slot_U: Slots, none: float) -> tuple[float, int]:
-    return value_of(offers, slot_U, none if np.isfinite(none) else 0.0), int((slot_U == NO_SLOT).sum())
+    without = _without(offers, slot_U)
+    return value_of(offers, slot_U, 0.0) + (none * without if without else 0.0), without
+
+
+def _without(offers: Offers, slot_U: Slots) -> int:
+    """Users who could have a slot and have none."""
+    return int(offers.take(slot_U == NO_SLOT).open_U().astype(np.bool_).sum())
 
 
 def _with_pool(
@@ -257,14 +265,21 @@ def _with_pool(
 
     def some(bucket: int) -> tuple[Offers, Int64s, Slots]:
         offers, slot_U = book.offers(bucket), book.slots(bucket)
-        rows = near_ties(offers, slot_U, limits, cost_GS, plan.eps) if only_near else np.flatnonzero(~offers.fixed_U())
+        if only_near:
+            rows = near_ties(offers, slot_U, cost_GS, plan.eps, plan.none)
+        else:
+            rows = np.flatnonzero(offers.choice_U())
+            rows = rows[np.argsort(slot_U[rows] != NO_SLOT, kind="stable")]
         return offers.take(rows[:most]), rows[:most], slot_U[rows[:most]]
 
     found = each("pool", some, book.buckets)
-    pool = Pool(
-        _joined([part for part, _, _ in found]), np.concatenate([s for _, _, s in found]), limits, load_R, room_R
-    )
-    done = pool.improve(LEAST_GAIN * plan.scale) if only_near else pool.relieve()
+    users, slot_U = _joined([part for part, _, _ in found]), np.concatenate([s for _, _, s in found])
+    pool = Pool(users, slot_U, limits, load_R, room_R, plan.none)
+    if only_near:
+        # a chain takes a walk over the pool: among many users it must gain more to be worth that
+        done = pool.improve(LEAST_GAIN * plan.scale * max(1.0, len(users) / 1_000))
+    else:
+        done = pool.relieve() + pool.place()
     if done:
         plan.chained += done
         at = 0
