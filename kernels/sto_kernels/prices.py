@@ -28,16 +28,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sto_kernels import draws
 from sto_kernels.compiled import jit, read_only
-from sto_kernels.hashing import GOLDEN, U64, splitmix64
-from sto_kernels.offers import NONE, Offers
+from sto_kernels.draws import highest, nets
+from sto_kernels.hashing import U64, derive, splitmix64, tag_key
+from sto_kernels.offers import Offers
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
-NO_SLOT = 255
-# slots that lie further below the best get no noise and no share: e^-20 is 2e-9
-NEAR = 20.0
-_MIX_1, _MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+NO_SLOT, NEAR = draws.NO_SLOT, draws.NEAR
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Choice:
-    """Slot of each user (255: none); the sums of what was chosen and of the best without noise, in worth less cost."""
+    """Slot of each user (255: none); the sum of everyone's best worth less cost, without noise."""
 
     slot_U: NDArray[np.uint8]
     best: float
@@ -85,7 +84,7 @@ def choose(offers: Offers, cost_GS: Floats, run_key: U64, eps: float, none: floa
     """The slot of every user at these costs: argmax of worth - cost + eps * Gumbel; ties to the earlier slot."""
     slot_U, best_1 = np.empty(len(offers), np.uint8), np.zeros(1)
     key_U = splitmix64(offers.h_U ^ run_key)
-    _choose(
+    draws.choose_codes(
         *_columns(offers),
         read_only(key_U, np.uint64),
         read_only(cost_GS, np.float64),
@@ -95,6 +94,40 @@ def choose(offers: Offers, cost_GS: Floats, run_key: U64, eps: float, none: floa
         best_1,
     )
     return Choice(slot_U, float(best_1[0]))
+
+
+def choose_slots(
+    utility_US: Any, allowed_US: Any, price_GS: Any, group_U: Any, hash_U: Any, tag: str, eps: float
+) -> Any:
+    """Slots at these prices from utilities as they are, uint8 [U]; 255 where no slot is allowed.
+
+    Arrays, or tensors on one device whose slots come back there: finite float32 [U, S], bool [U, S], float64 [G, S],
+    int32 [U], uint64 [U] (or its bits as int64). `tag` names the noise. Raises ValueError for shapes that differ.
+    """
+    shape, users = tuple(utility_US.shape), len(utility_US)
+    fits = shape == tuple(allowed_US.shape) and shape[1:] == tuple(price_GS.shape[1:])
+    if not fits or users != len(group_U) or users != len(hash_U):
+        raise ValueError(
+            f"utilities {shape}, allowed {tuple(allowed_US.shape)}, prices {tuple(price_GS.shape)}, "
+            f"{len(group_U)} groups, {len(hash_U)} hashes"
+        )
+    if users and not 0 <= int(group_U.min()) <= int(group_U.max()) < len(price_GS):
+        raise ValueError(f"groups must be in 0..{len(price_GS) - 1}; found {int(group_U.min())}..{int(group_U.max())}")
+    if not isinstance(utility_US, np.ndarray):
+        from sto_kernels.choose_torch import choose_tensors
+
+        return choose_tensors(utility_US, allowed_US, price_GS, group_U, hash_U, int(tag_key(tag)), eps)
+    slot_U = np.empty(users, np.uint8)
+    draws.choose_utilities(
+        read_only(utility_US, np.float32),
+        read_only(allowed_US, np.bool_),
+        read_only(group_U, np.int32),
+        read_only(derive(hash_U.view(np.uint64), tag), np.uint64),
+        read_only(price_GS, np.float64),
+        eps,
+        slot_U,
+    )
+    return slot_U
 
 
 def value_of(offers: Offers, slot_U: NDArray[np.uint8], none: float = 0.0) -> float:
@@ -131,9 +164,9 @@ def _moments(
     value = 0.0
     for u in range(users):
         g = group_U[u]
-        if _nets(code_US, low_U[u], step_U[u], cost_GS, u, g, net_S) < 2:
+        if nets(code_US, low_U[u], step_U[u], cost_GS, u, g, net_S) < 2:
             continue
-        top = max(_highest(net_S), none)
+        top = max(highest(net_S), none)
         n = _softmax(net_S, top, none, eps, near_S, share_S)
         value += weight_G[g] * (top + eps * np.log(share_S[slots]))
         for j in range(n):
@@ -166,94 +199,6 @@ def _softmax(net_S: Array, top: float, none: float, eps: float, near_S: Array, s
         share_S[j] /= z
     share_S[slots] = z
     return n
-
-
-@jit
-def _choose(
-    code_US: Array,
-    low_U: Array,
-    step_U: Array,
-    group_U: Array,
-    key_U: Array,
-    cost_GS: Array,
-    eps: float,
-    none: float,
-    slot_U: Array,
-    best_1: Array,
-) -> None:
-    users, slots = code_US.shape
-    net_S = np.empty(slots)
-    best = 0.0
-    for u in range(users):
-        chosen = NO_SLOT
-        allowed = _nets(code_US, low_U[u], step_U[u], cost_GS, u, group_U[u], net_S)
-        if allowed > 0:
-            top = _highest(net_S)
-            if allowed > 1:
-                top = max(top, none)
-            best += top
-            floor, near = top - NEAR * eps, 0
-            for s in range(slots):
-                if net_S[s] >= floor:
-                    chosen = s
-                    near += 1
-            if allowed > 1 and near + (none >= floor) > 1:
-                chosen = _drawn(net_S, none, floor, key_U[u], eps)
-            elif near == 0:
-                chosen = NO_SLOT
-        slot_U[u] = chosen
-    best_1[0] = best
-
-
-@jit
-def _nets(code_US: Array, low: float, step: float, cost_GS: Array, u: int, g: int, net_S: Array) -> int:
-    """Worth less cost of each slot of user u, -inf where not allowed; how many are allowed."""
-    allowed, low, step = 0, np.float64(low), np.float64(step)
-    for s in range(len(net_S)):
-        code = code_US[u, s]
-        net = low + step * np.float64(code) - cost_GS[g, s]
-        net_S[s] = net if code != NONE else -np.inf
-        allowed += code != NONE
-    return allowed
-
-
-@jit
-def _highest(net_S: Array) -> float:
-    """The largest; four at a time, since one after the other waits for each comparison."""
-    a = b = c = d = -np.inf
-    s = 0
-    while s + 3 < len(net_S):
-        a, b = max(a, net_S[s]), max(b, net_S[s + 1])
-        c, d = max(c, net_S[s + 2]), max(d, net_S[s + 3])
-        s += 4
-    while s < len(net_S):
-        a = max(a, net_S[s])
-        s += 1
-    return max(max(a, b), max(c, d))
-
-
-@jit
-def _drawn(net_S: Array, none: float, floor: float, key: Any, eps: float) -> int:
-    """The slot, or none, whose net with noise is highest, of those at `floor` or above."""
-    chosen, highest = NO_SLOT, -np.inf
-    for s in range(len(net_S) + 1):
-        net = net_S[s] if s < len(net_S) else none
-        if net >= floor and net > -np.inf:
-            net += eps * gumbel(key, s)
-            if net > highest:
-                chosen, highest = s if s < len(net_S) else NO_SLOT, net
-    return chosen
-
-
-@jit
-def gumbel(key: Any, s: int) -> float:
-    """The noise of slot s of the user whose key of this run is `key`: -log(-log(u)), u of 53 bits of a hash."""
-    z = key + np.uint64(s + 1) * np.uint64(GOLDEN)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(_MIX_1)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(_MIX_2)
-    z = z ^ (z >> np.uint64(31))
-    u = (np.float64(z >> np.uint64(11)) + 0.5) * 2.0**-53
-    return float(-np.log(-np.log(u)))
 
 
 @jit
