@@ -62,12 +62,14 @@ def choose(plan: Plan, entry: Entry, utilities: Utilities, last_U: NDArray[np.ui
     best_US = utility_US if zones.all_allowed else np.where(allowed_US, utility_US, -np.inf)
     preferred_U = best_US.argmax(axis=1).astype(np.uint8)
     worth = _worths(plan, utilities, reason_U, zones)
-    model_slot_U = _held(plan, worth, allowed_US, preferred_U, last_U, reason_U, counts)
+    follows_U = ((arm_U == arms.MODEL) | (arm_U == arms.OUTSIDE)) & (reason_U != FALLBACK)
+    model_slot_U, wanted = _held(plan, worth, allowed_US, preferred_U, last_U, reason_U)
+    if wanted is not worth:
+        counts.held.update(_kept(preferred_U[follows_U], model_slot_U[follows_U], last_U[follows_U]))
     slot_U = np.where(arm_U == arms.CONTROL, np.uint8(control), model_slot_U)
     slot_U = np.where(arm_U == arms.RANDOM, entry.random_U, slot_U)
     explore_US = _explore(plan, entry, worth, slot_U)
     if worth is not None and not zones.hours_US().all():
-        follows_U = ((arm_U == arms.MODEL) | (arm_U == arms.OUTSIDE)) & (reason_U != FALLBACK)
         masks = zones.exists_US(), zones.hours_US()
         counts.gain = gain_of(worth, *masks, control, model_slot_U, follows_U, utilities.p_open_US is not None)
     for arm, name in ((arms.CONTROL, "control"), (arms.RANDOM, "random"), (arms.EXPLORE, "explore")):
@@ -91,7 +93,7 @@ def choose(plan: Plan, entry: Entry, utilities: Utilities, last_U: NDArray[np.ui
         preferred_slot=pl.Series(preferred_U),
         n_eff=pl.Series(np.asarray(utilities.n_eff_U, np.float32)),
     )
-    return Chosen(rows, worth)
+    return Chosen(rows, wanted)
 
 
 def reason_codes(reason_U: NDArray[Any]) -> NDArray[np.uint8]:
@@ -152,27 +154,29 @@ def _held(
     preferred_U: NDArray[np.uint8],
     last_U: NDArray[np.uint8],
     reason_U: NDArray[np.uint8],
-    counts: BucketCounts,
-) -> NDArray[np.uint8]:
-    """The model's slots where `assign.min_gain` and `assign.keep_gain` hold a user back; adds to `worth` what they do.
+) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+    """The model's slots where `assign.min_gain` and `assign.keep_gain` hold a user back, and `worth` with what does.
 
     A slot that holds is worth its gain more: the default slot by `min_gain`, the last run's by `keep_gain`.
     """
     gains = plan.config.assign
     if worth is None or not (gains.min_gain or gains.keep_gain):
-        return preferred_U
-    rows, with_data_U = np.arange(len(worth)), reason_U != FALLBACK
-    worth[:, plan.control_slot] += np.float32(gains.min_gain) * with_data_U
+        return preferred_U, worth
+    # explorers and the window's cost go by what slots are worth without it
+    wanted, rows, with_data_U = worth.copy(), np.arange(len(worth)), reason_U != FALLBACK
+    wanted[with_data_U, plan.control_slot] += np.float32(gains.min_gain)
     again_U = with_data_U & (last_U != NOWHERE)
-    worth[rows[again_U], last_U[again_U]] += np.float32(gains.keep_gain)
-    held_U = np.where(allowed_US, worth, -np.inf).argmax(axis=1).astype(np.uint8)
+    wanted[rows[again_U], last_U[again_U]] += np.float32(gains.keep_gain)
+    held_U = np.where(allowed_US, wanted, -np.inf).argmax(axis=1).astype(np.uint8)
     # a bonus that changes nothing must not change ties either
-    best_US = worth[rows, held_U] > worth[rows, preferred_U]
-    slot_U = np.where(best_US & with_data_U, held_U, preferred_U)
-    moved_U = slot_U != preferred_U
-    counts.held["kept"] += int((moved_U & (slot_U == last_U)).sum())
-    counts.held["default"] += int((moved_U & (slot_U != last_U)).sum())
-    return slot_U
+    better_U = wanted[rows, held_U] > wanted[rows, preferred_U]
+    return np.where(better_U & with_data_U, held_U, preferred_U), wanted
+
+
+def _kept(preferred_U: NDArray[np.uint8], slot_U: NDArray[np.uint8], last_U: NDArray[np.uint8]) -> dict[str, int]:
+    """How many are held at the slot of the last run, and how many at the default slot."""
+    moved_U, again_U = slot_U != preferred_U, slot_U == last_U
+    return {"kept": int((moved_U & again_U).sum()), "default": int((moved_U & ~again_U).sum())}
 
 
 def _explore(
