@@ -142,7 +142,7 @@ def check_limits(config: Config, store: Store) -> None:
 
 def _previous(request: ScoreRequest, store: Store, day: date) -> Previous | None:
     # the first night of `--previous OUT --out OUT`
-    paths = [path for path in request.previous if path.exists() or path != request.out]
+    paths = [path for path in request.previous if path.exists() or path.absolute() != request.out.absolute()]
     return open_previous(paths, store, day, request.channel)
 
 

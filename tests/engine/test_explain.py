@@ -1,7 +1,7 @@
 """What `explain` says of a user is what `score` does with him, and its parts add up."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -147,14 +147,15 @@ def test_the_parts_add_up_to_the_margin_of_the_kernel(case: Case) -> None:
         assert {part["feature"] for part in parts if part["part"] == "forest"} > set(FEATURES)
 
 
-def test_a_closed_window_leaves_no_slot_and_one_slot_no_runner_up(store: Path, world: Path) -> None:
+def test_a_day_that_is_over_leaves_no_slot_and_one_slot_no_runner_up(store: Path, world: Path) -> None:
     user = first_user(world)
-    window = ["model.policy=histogram", "window.start=09:00", "window.end=10:00"]
-    request, quiet = ScoreRequest(store, Path(), date=DAY), 'window.quiet=["08:00-11:00"]'
-    found = explain_user(request, user, load_config(None, [*window, quiet]), Silent())
-    assert found["decision"]["suppressed"] == "window_closed"
+    config = load_config(None, ["model.policy=histogram", "window.start=09:00", "window.end=10:00"])
+    request = ScoreRequest(store, Path(), date=DAY)
+    late = replace(request, not_before_ms=int(datetime(2026, 4, 22, tzinfo=UTC).timestamp() * 1000))
+    found = explain_user(late, user, config, Silent())
+    assert found["decision"]["suppressed"] == "no_slot_left"
     assert found["slots"]["allowed"] == [False] * 24
-    found = explain_user(request, user, load_config(None, window), Silent())
+    found = explain_user(request, user, config, Silent())
     assert (found["decision"]["slot"], found["decision"]["runner_up"]) == (9, None)
     assert explain_text(found).count("not allowed") == 23
 

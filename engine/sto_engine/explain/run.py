@@ -11,9 +11,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sto_engine.assign.spread_window import window_minutes
-from sto_engine.assign.window import own_hours, shifted_zones, zone_slots
+from sto_engine.assign.window import shifted_zones
 from sto_engine.choose import FALLBACK, reason_codes
 from sto_engine.config import Config
+from sto_engine.entry import enter
 from sto_engine.errors import Unavailable
 from sto_engine.explain.curves import curves, known_of, numbers, usual
 from sto_engine.explain.margin import Compared, margin_parts
@@ -25,9 +26,10 @@ from sto_engine.phases import Kept, Phases
 from sto_engine.plan import Plan
 from sto_engine.prepare import ScoreRequest, prepare
 from sto_engine.progress import Progress
-from sto_engine.score import Staged
+from sto_engine.score import Staged, stage_bucket
 from sto_engine.slots import MINUTE_MS
 from sto_engine.tables import REASONS
+from sto_engine.view import BucketView, look
 
 Row = dict[str, Any]
 
@@ -44,16 +46,13 @@ def explain_user(request: ScoreRequest, user_id: str, config: Config, progress: 
     warnings += _notes(person)
     if plan.is_priced:
         warnings.append("this run has limits of capacity: score may move the user to another slot, or widen its window")
-    phases = Phases(
-        replace(plan, audience=person.audience), None, prepared.run_id, request.threads, progress, kept=Kept(0)
-    )
-    priors = phases.priors()
-    staged = phases.stage(priors, person.bucket)
+    alone = replace(plan, audience=person.audience)
+    priors = Phases(alone, None, prepared.run_id, request.threads, progress, kept=Kept(0)).priors()
+    seen = look(alone, person.bucket)
+    staged = stage_bucket(alone, priors, seen)
     utilities = plan.policy.utilities(person.known, priors, plan.date)
     clock = shifted_zones(person.known.users["zone"], person.known.cleaned.shift_U, plan.date)
-    hours_US = own_hours(person.known.users["allowed_hours"], plan.grid)
-    zones = zone_slots(clock, plan.grid, plan.date, config, plan.not_before_ms).with_hours(hours_US)
-    allowed_S, known = zones.allowed_US()[0], known_of(plan, person.known, priors)
+    allowed_S, known = _allowed_S(alone, seen), known_of(plan, person.known, priors)
     row = _row(staged)
     compared = _compared(row, utilities, allowed_S) if row is not None else None
     return {
@@ -72,6 +71,12 @@ def explain_user(request: ScoreRequest, user_id: str, config: Config, progress: 
         "contributions": _contributions(plan, known, compared, warnings),
         "warnings": warnings,
     }
+
+
+def _allowed_S(plan: Plan, seen: BucketView) -> NDArray[np.bool_]:
+    """Slots that the one user of the audience may get, or could if he were not suppressed."""
+    allowed_US = enter(plan, replace(seen, reason=pl.Series([None], dtype=pl.String))).allowed_US
+    return allowed_US[0] if len(allowed_US) else np.zeros(plan.grid.slots, np.bool_)
 
 
 def _notes(person: Person) -> list[str]:
