@@ -166,7 +166,7 @@ def best_plan(offers: Offers, limits: Limits, none: float) -> Best:
     plan_NU = np.array(list(itertools.product(*choices)), np.int64).reshape(-1, len(offers))
     worth_UX = np.where(allowed_US.any(axis=1, keepdims=True), none, 0.0) * np.ones((1, NO_SLOT + 1))
     worth_UX[:, : limits.slots] = worths(offers)
-    take_OR = _takes(limits)
+    take_OR = takes(limits)
     value_N, load_NR = np.zeros(len(plan_NU)), np.zeros((len(plan_NU), take_OR.shape[1]), np.int64)
     for u, g in enumerate(offers.group_U.tolist()):
         value_N += worth_UX[u, plan_NU[:, u]]
@@ -182,7 +182,7 @@ def best_plan(offers: Offers, limits: Limits, none: float) -> Best:
     return Best(plan_NU[best].astype(np.uint8), float(value_N[best]), int(without_N[keeps_N].min()))
 
 
-def _takes(limits: Limits) -> Int64s:
+def takes(limits: Limits) -> Int64s:
     """Units of each resource that each option takes, int64 [O + 1, R]; the last row, of no send, is zero."""
     take_OR = np.zeros((len(limits.first_O), len(limits.capacity_R)), np.int64)
     for o in range(len(limits.first_O) - 1):

@@ -84,15 +84,16 @@ def choose(offers: Offers, cost_GS: Floats, run_key: U64, eps: float, none: floa
     """The slot of every user at these costs: argmax of worth - cost + eps * Gumbel; ties to the earlier slot."""
     slot_U, best_1 = np.empty(len(offers), np.uint8), np.zeros(1)
     key_U = splitmix64(offers.h_U ^ run_key)
-    draws.choose_codes(
-        *_columns(offers),
-        read_only(key_U, np.uint64),
-        read_only(cost_GS, np.float64),
-        eps,
-        none,
-        slot_U,
-        best_1,
-    )
+    with np.errstate(over="ignore"):
+        draws.choose_codes(
+            *_columns(offers),
+            read_only(key_U, np.uint64),
+            read_only(cost_GS, np.float64),
+            eps,
+            none,
+            slot_U,
+            best_1,
+        )
     return Choice(slot_U, float(best_1[0]))
 
 
@@ -118,15 +119,16 @@ def choose_slots(
 
         return choose_tensors(utility_US, allowed_US, price_GS, group_U, hash_U, int(tag_key(tag)), eps)
     slot_U = np.empty(users, np.uint8)
-    draws.choose_utilities(
-        read_only(utility_US, np.float32),
-        read_only(allowed_US, np.bool_),
-        read_only(group_U, np.int32),
-        read_only(derive(hash_U.view(np.uint64), tag), np.uint64),
-        read_only(price_GS, np.float64),
-        eps,
-        slot_U,
-    )
+    with np.errstate(over="ignore"):
+        draws.choose_utilities(
+            read_only(utility_US, np.float32),
+            read_only(allowed_US, np.bool_),
+            read_only(group_U, np.int32),
+            read_only(derive(hash_U.view(np.uint64), tag), np.uint64),
+            read_only(price_GS, np.float64),
+            eps,
+            slot_U,
+        )
     return slot_U
 
 

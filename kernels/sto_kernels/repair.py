@@ -45,7 +45,7 @@ def repair(
         _losses(*tables, read_only(slot_U, np.uint8), read_only(load_R, np.int64), exact, loss_U)
         movers = np.flatnonzero(loss_U < np.inf)
         order = movers[np.argsort(loss_U[movers], kind="stable")]
-        if not _move(*tables, read_only(order, np.int64), slot_U, load_R):
+        if not _move(*tables, read_only(order, np.int64), slot_U, load_R) and exact:
             break
     without = np.flatnonzero(slot_U == NO_SLOT)
     if len(without):
