@@ -20,6 +20,6 @@ def table(run: Path, kind: str) -> pl.DataFrame:
 
 
 def digest(run: Path) -> dict[str, str]:
-    """sha256 of what a run promises to repeat byte for byte: shards and manifest."""
-    paths = [*sorted(run.glob("*/part-*.parquet")), run / "manifest.json"]
+    """sha256 of what a run promises to repeat byte for byte: shards, load and manifest."""
+    paths = [*sorted(run.glob("*/part-*.parquet")), run / "load.csv", run / "manifest.json"]
     return {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}

@@ -37,8 +37,8 @@ def capacity_block(priced: Priced, before: Load, after: Load) -> dict[str, Any]:
     outcome, market, moves = priced.outcome, priced.market, sum(priced.moves, Moves())
     violations = messages_over(market.capacities(), after)
     return {
-        "bound": round(outcome.bound, 6),
-        "value": round(outcome.value, 6),
+        "bound": round(outcome.given + outcome.bound - outcome.value, 6),
+        "value": round(outcome.given, 6),
         "gap": round(outcome.gap, 9),
         "moved": moves.moved,
         "expected_opens": {"unlimited": round(moves.opens_before, 3), "planned": round(moves.opens_after, 3)},

@@ -24,6 +24,7 @@ from sto_engine.progress import Progress, Silent
 
 _EVERY_S = 5.0
 _BAR_WIDTH = 40
+_SCENARIO_WIDTH = 24
 _LIBRARIES = ("llvmlite", "numpy", "polars", "pyarrow", "torch", "xgboost", "xgboost-cpu", "tzdata")
 
 
@@ -172,9 +173,7 @@ def show(result: Mapping[str, Any], as_json: bool) -> None:
             console.print(Text(_load(value, console)))
         elif key == "scenarios":
             console.print(_scenarios(value))
-            for row in value:
-                for note in row["notes"]:
-                    console.print(Text(f"{printable(row['scenario'])}: {printable(note)}", style="dim"))
+            console.print(Text(_notes(value), style="dim"))
         elif isinstance(value, dict) and value:
             console.print(_table(key, value))
         elif key == "warnings":
@@ -210,10 +209,17 @@ def _scenarios(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title=Text("scenarios"), title_justify="left")
     names = [name for name, value in rows[0].items() if not isinstance(value, dict | list)]
     for name in names:
-        table.add_column(Text(name.replace("_", " ")), justify="left" if name == "scenario" else "right")
+        if name == "scenario":
+            table.add_column(name, overflow="fold", min_width=_SCENARIO_WIDTH)
+        else:
+            table.add_column(Text(name.replace("_", " ")), justify="right")
     for row in rows:
         table.add_row(*(Text(_cell(row.get(name))) for name in names))
     return table
+
+
+def _notes(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join(f"{printable(row['scenario'])}: {printable(note)}" for row in rows for note in row["notes"])
 
 
 def versions() -> dict[str, str | None]:

@@ -29,8 +29,7 @@ def plan(setup: Setup, vary: tuple[str, ...], json_path: Path | None, **options:
     over the configuration. dearest_limits says what the next message is worth, in expected opens, where mail is short.
 
     \b
-    Example:  sto-engine plan --store store --set capacity.total=500000/h --vary capacity.total=250000/h \\
-              --vary 'capacity.total=1000000/h;spread.max_minutes=30'
+    Example:  sto-engine plan --store store --set capacity.total=500000/h --vary capacity.total=250000/h
     """
     from sto_engine.errors import CannotCreate
     from sto_engine.files import canonical_json, write_atomic

@@ -109,9 +109,7 @@ def _try(
     try:
         priced = rounds.price()
     except ConfigError as error:
-        return {**_EMPTY, "scenario": scenario.name, "fits": False, "why": str(error)}, {
-            "shortage": {"why": str(error)}
-        }
+        return {**_EMPTY, "scenario": scenario.name, "fits": False, "notes": [str(error)]}, {}
     bins = bins_of(priced.window_minutes)
     before = load_before([record.counts.spread for record in staged], bins)
     after = load_before([part.spread for part in priced.counts], bins)

@@ -68,8 +68,13 @@ class Outcome:
 
     @property
     def gap(self) -> float:
-        """Share of the bound that is missing: the optimum is not further away than that."""
-        return (self.bound - self.value) / abs(self.bound) if self.bound else 0.0
+        """What the optimum may be above the plan, as a share of the worth of all slots that are given."""
+        return (self.bound - self.value) / self.given if self.given > 0 else 0.0
+
+    @property
+    def given(self) -> float:
+        """Worth of the slots that are given."""
+        return self.value - (self.none * self.deferred if self.deferred else 0.0)
 
 
 @dataclass
