@@ -8,8 +8,8 @@ than that. U users, S slots, G groups.
 import torch
 from torch import Tensor
 
+from sto_kernels.draws import NEAR, NO_SLOT
 from sto_kernels.hashing import GOLDEN
-from sto_kernels.prices import NEAR, NO_SLOT
 
 # users a step, which bounds the memory beside the tensors given
 BLOCK = 1 << 16

@@ -38,7 +38,8 @@ def choose_codes(
     for u in range(users):
         allowed = nets(code_US, low_U[u], step_U[u], cost_GS, u, group_U[u], net_S)
         slot_U[u], top = _pick(net_S, allowed, none, key_U[u], eps)
-        best += top
+        if allowed > 0:
+            best += max(top, none)  # who has no choice may still be left out
     best_1[0] = best
 
 
