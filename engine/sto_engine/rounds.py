@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -67,7 +67,8 @@ class Priced:
 
 def preflight(plan: Plan, census: Census, progress: Progress) -> None:
     """Raise ConfigError (78) where the limits cannot take the mail even in the widest windows, unless some may be
-    left out; before anyone is scored."""
+    left out, and where there is no window to hold them in; before anyone is scored."""
+    window_minutes({}, {}, plan.config.spread, plan.grid.minutes, whole_bins=True)
     bins = bins_of(_widest(plan))
     market = make_market(plan.config.capacity, census, plan.grid.slots, bins, census.past)
     found = check_feasibility(demand_of(market, census))
@@ -75,7 +76,7 @@ def preflight(plan: Plan, census: Census, progress: Progress) -> None:
         return
     if plan.config.capacity.on_infeasible == "fail":
         raise ConfigError(explain(found))
-    progress.warn("capacity", detail=explain(found))
+    progress.warn("capacity", detail=explain(found, leaves_out=True))
 
 
 def _widest(plan: Plan) -> int:
@@ -110,8 +111,8 @@ class Rounds:
         minutes, market, found = self._market(census)
         self.notes += market.notes
         may_defer = not found.is_feasible
-        if may_defer and self.plan.config.capacity.on_infeasible == "fail":
-            raise ConfigError(explain(found))
+        if may_defer:
+            self._tell_shortage(found)
         book = StagedBook(self.plan, market, self.table, len(self.staged))
         terms = self._terms(market, may_defer)
         outcome = (self._resumed(book, market) if self.keep else None) or self._solved(book, terms, market)
@@ -124,6 +125,11 @@ class Rounds:
             priced.counts.append(counts)
             priced.moves.append(moves)
         return priced
+
+    def _tell_shortage(self, found: Feasibility) -> None:
+        if self.plan.config.capacity.on_infeasible == "fail":
+            raise ConfigError(explain(found))
+        self.notes.append(explain(found, leaves_out=True))
 
     def final(self, priced: Priced, bucket: int, table: pa.Table) -> tuple[pl.DataFrame, pa.Table]:
         """Rows of a bucket to send, and those left out with their reason (phases.Final)."""
@@ -151,7 +157,7 @@ class Rounds:
     def _market(self, census: Census) -> tuple[int, Market, Feasibility]:
         """The spread window and the market in it; the widest window where a shorter one does not take the mail."""
         spread, capacity = self.plan.config.spread, self.plan.config.capacity
-        minutes, why = window_minutes(self._need(), self._rates(), spread, self.plan.grid.minutes)
+        minutes, why = window_minutes(self._need(), self._rates(), spread, self.plan.grid.minutes, whole_bins=True)
         for length in sorted({minutes, _widest(self.plan)}):
             market = make_market(capacity, census, self.plan.grid.slots, bins_of(length), self.past)
             found = check_feasibility(demand_of(market, census))
@@ -179,7 +185,8 @@ class Rounds:
         return {name: rate for name, rate in rates.items() if rate is not None}
 
     def _terms(self, market: Market, may_defer: bool) -> Terms:
-        key = run_key(self.run_id)
+        # as random slots are: a replay of prices under another run_id splits ties alike
+        key = run_key(f"{self.plan.occasion}:{self.plan.seed}")
         if self.plan.prices is not None:
             fixed_R = prices_of(self.plan.prices, market, strict=True)
             return Terms(market.limits, market.stratum_G, key, may_defer, prices_R=fixed_R)
@@ -223,7 +230,7 @@ class Rounds:
             write_atomic(self.run / name, slot_U.tobytes())
             files[name] = hashlib.sha256(slot_U.tobytes()).hexdigest()
         body = {"files": files, "staged": self._fingerprint, "outcome": outcome_to_json(outcome)}
-        write_atomic(self.run / PLAN, canonical_json(body))
+        write_atomic(self.run / PLAN, canonical_json({**body, "seal": _seal(body)}))
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -234,12 +241,20 @@ class Rounds:
         """The plan of an earlier attempt whose slots are all there."""
         try:
             body = json.loads((self.run / PLAN).read_bytes())
-            if body["staged"] != self._fingerprint or not runs.files_match(self.run, body["files"]):
+            is_ours = body.pop("seal") == _seal(body) and body["staged"] == self._fingerprint
+            if not is_ours or not runs.files_match(self.run, body["files"]):
                 return None
-            for bucket, name in enumerate(sorted(body["files"])):
-                book.keep(bucket, np.frombuffer((self.run / name).read_bytes(), np.uint8))
+            slots = [np.frombuffer((self.run / name).read_bytes(), np.uint8) for name in sorted(body["files"])]
             outcome = outcome_from_json(body["outcome"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        same = len(outcome.price_R) == len(market.resources) and len(book.chosen) == len(book.buckets)
-        return outcome if same else None
+        if len(outcome.price_R) != len(market.resources) or len(slots) != len(book.buckets):
+            return None
+        for bucket, slot_U in enumerate(slots):
+            book.keep(bucket, slot_U)
+        return outcome
+
+
+def _seal(body: dict[str, Any]) -> str:
+    """What shows that a plan is read as it was written: numbers that are off by a digit are JSON as well."""
+    return hashlib.sha256(canonical_json(body)).hexdigest()

@@ -29,13 +29,14 @@ class Feasibility:
         return not self.short and not self.blocking
 
 
-def explain(found: Feasibility) -> str:
-    """Why the mail does not fit and what to do about it, in one sentence for people."""
+def explain(found: Feasibility, leaves_out: bool = False) -> str:
+    """Why the mail does not fit and what to do about it, in one sentence for people; `leaves_out` says that the run
+    leaves out whom it must."""
     fit = f"{found.short:,} of {found.recipients:,} recipients fit nowhere: " if found.short else ""
     named = [_line(shortage) for shortage in found.blocking[:MOST_NAMED]]
     more = len(found.blocking) - MOST_NAMED
     named += [f"and {more} more"] if more > 0 else []
-    return f"the capacity does not take this mail: {fit}{'; '.join(named)}; {_ways_out(found)}"
+    return f"the capacity does not take this mail: {fit}{'; '.join(named)}; {_ways_out(found, leaves_out)}"
 
 
 def _line(shortage: Shortage) -> str:
@@ -44,7 +45,7 @@ def _line(shortage: Shortage) -> str:
     return f"{shortage.name}: {shortage.need:,} recipients need it, {shortage.have:,} fit"
 
 
-def _ways_out(found: Feasibility) -> str:
+def _ways_out(found: Feasibility, leaves_out: bool) -> str:
     named = found.blocking[:MOST_NAMED]
     keys = list(dict.fromkeys(key for shortage in named for key in shortage.keys))
     more = ", ..." if len(keys) > MOST_NAMED else ""
@@ -52,6 +53,6 @@ def _ways_out(found: Feasibility) -> str:
     if any(shortage.is_pinned for shortage in named):
         ways.append("lower experiment.control_share or random_share, or move experiment.control_time")
     ways.append("widen the window (window.start, window.end, window.quiet) or spread.max_minutes")
-    if found.short:
+    if found.short and not leaves_out:
         ways.append('set capacity.on_infeasible = "defer"')
     return ", or ".join(ways)

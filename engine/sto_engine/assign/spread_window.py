@@ -11,15 +11,20 @@ NeedKey = tuple[int, str | None]
 
 
 def window_minutes(
-    need: Mapping[NeedKey, int], rates: Mapping[str | None, int], spread: Spread, slot_minutes: int
+    need: Mapping[NeedKey, int],
+    rates: Mapping[str | None, int],
+    spread: Spread,
+    slot_minutes: int,
+    whole_bins: bool = False,
 ) -> tuple[int, str | None]:
     """Length of the spread window of a run and, where the rates made it longer, a sentence that says why.
 
     `need`: sends of each (UTC start, provider), those of a start in all under None. `rates`: the most sends in a
-    quarter-hour, likewise; with any of them the window is a whole number of quarter-hours. ConfigError (78) for limits
-    that leave no length, or no minute outside `spread.avoid_minutes`.
+    quarter-hour, likewise; with any of them, or under limits of any other kind (`whole_bins`), the window is a whole
+    number of quarter-hours. ConfigError (78) for limits that leave no length, or no minute outside
+    `spread.avoid_minutes`.
     """
-    step = BIN_MINUTES if rates else 1
+    step = BIN_MINUTES if rates or whole_bins else 1
     least, most = _limits(spread, slot_minutes, step)
     longest, key = _longest(need, rates)
     minutes = most if longest is None else min(max(least, _up(longest, step)), most)
