@@ -11,7 +11,7 @@ from pathlib import Path
 
 _PACKAGES = (
     *("sto-engine", "numpy", "numba", "polars", "pyarrow", "torch", "llvmlite", "triton", "xgboost", "xgboost-cpu"),
-    *("duckdb", "chdb"),
+    *("duckdb", "chdb", "ortools", "scipy"),
     *("lightgbm", "onnx", "onnxmltools", "onnxruntime", "ydf", "nvforest-cu12", "nvforest-cu13"),
 )
 _HERE = Path(__file__).resolve()
