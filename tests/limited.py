@@ -72,7 +72,9 @@ class Problem:
     limits: Limits
 
 
-def small_problem(seed: int, users: int = 6, slots: int = 4, width: int = 1, slack: float = 0.5) -> Problem:
+def small_problem(
+    seed: int, users: int = 6, slots: int = 4, width: int = 1, slack: float = 0.5, one_resource: bool = False
+) -> Problem:
     """Random worths, masks, two groups, windows of `width` resources each, and capacities near what is needed."""
     rng = np.random.default_rng(seed)
     allowed_US = rng.random((users, slots)) < rng.choice([0.5, 0.8, 1.0])
@@ -80,7 +82,7 @@ def small_problem(seed: int, users: int = 6, slots: int = 4, width: int = 1, sla
     group_U = rng.integers(0, 2, users).astype(np.int32)
     bins = slots + width - 1
     window_SJ = np.arange(slots)[:, None] + np.arange(width)
-    both = bool(rng.integers(0, 2))
+    both = bool(rng.integers(0, 2)) and not one_resource
     # resources: bins in total, then bins of group 1 alone
     table = np.full((2, slots, 2 * width), -1)
     table[:, :, :width] = window_SJ
