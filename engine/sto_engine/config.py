@@ -30,7 +30,7 @@ PRESETS = ("seed_histogram", "seed_boosted", "seed_thompson", "seed_best_day")
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Ingest(Section):

@@ -30,8 +30,12 @@ class _Found:
     named: bool
 
 
-def open_previous(paths: Sequence[Path], store: Store, day: date, channel: str | None = None) -> Previous | None:
+def open_previous(
+    paths: Sequence[Path], store: Store, day: date, channel: str | None = None, option: str = "--previous"
+) -> Previous | None:
     """The runs at `paths` that count for `day`, those of `channel` alone if one is given; None where there are none.
+
+    `option` is what people typed to name them.
 
     Raises InputMissing (66) for a path that is neither a committed run nor a folder of runs, BadData (65) for a
     manifest that is no run's, and for a run whose ids or hash are not those of the store.
@@ -41,7 +45,7 @@ def open_previous(paths: Sequence[Path], store: Store, day: date, channel: str |
     needed_ms = min(told_until(origin_ms, store.newest_event_ms), origin_ms - DAY_MS)
     kept: dict[str, _Found] = {}
     latest: _Found | None = None
-    for found in (found for path in paths for found in _find(path, store, day)):
+    for found in (found for path in paths for found in _find(path, store, day, option)):
         if channel is not None and found.run.channel != channel:
             continue
         if latest is None or _order(latest.run) < _order(found.run):
@@ -57,35 +61,35 @@ def _order(run: PastRun) -> tuple[date, str]:
     return run.date, run.run_id
 
 
-def _find(path: Path, store: Store, day: date) -> Iterator[_Found]:
-    inside = _names(path)
+def _find(path: Path, store: Store, day: date, option: str) -> Iterator[_Found]:
+    inside = _names(path, option)
     if runs.MANIFEST in inside:
-        yield _Found(_open(path, store), named=True)
+        yield _Found(_open(path, store, option), named=True)
         return
     if path.name.startswith("run=") or {runs.STAGING, "assignments"} & set(inside):
         raise InputMissing(
             f"run {path} is not committed: it has no {runs.MANIFEST}; run `sto-engine score` to its end, or leave it "
-            "out of --previous"
+            f"out of {option}"
         )
     found = [path / name for name in inside if name.startswith("run=")]
     if inside and not found:
-        raise InputMissing(f"{path} must be a run or a folder of runs; found neither in it; check --previous")
-    for run in (run for run in found if runs.MANIFEST in _names(run)):
-        past = _open(run, store)
+        raise InputMissing(f"{path} must be a run or a folder of runs; found neither in it; check {option}")
+    for run in (run for run in found if runs.MANIFEST in _names(run, option)):
+        past = _open(run, store, option)
         if past.date < day:
             yield _Found(past, named=False)
 
 
-def _names(folder: Path) -> list[str]:
+def _names(folder: Path, option: str) -> list[str]:
     try:
         return sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
         raise InputMissing(
-            f"{folder} must be a run or a folder of runs; it cannot be read: {error.strerror}; check --previous"
+            f"{folder} must be a run or a folder of runs; it cannot be read: {error.strerror}; check {option}"
         ) from error
 
 
-def _open(path: Path, store: Store) -> PastRun:
+def _open(path: Path, store: Store, option: str) -> PastRun:
     manifest = runs.read_manifest(path)
     try:
         if manifest is None:
@@ -94,15 +98,15 @@ def _open(path: Path, store: Store) -> PastRun:
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise BadData(
             f"{path / runs.MANIFEST} must be the manifest of a run; found one without a usable part ({error}); "
-            "restore it, or leave this folder out of --previous"
+            f"restore it, or leave this folder out of {option}"
         ) from error
     if run.id_type != store.id_type:
         raise BadData(
             f"run {path} must have user ids of type {store.id_type}, as store {store.path} has; found {run.id_type}; "
-            "it was scored from another store: leave it out of --previous"
+            f"it was scored from another store: leave it out of {option}"
         )
     if hashed != _HASH:
-        raise BadData(f"run {path} must be hashed by {_HASH}; found {hashed}; leave it out of --previous")
+        raise BadData(f"run {path} must be hashed by {_HASH}; found {hashed}; leave it out of {option}")
     return run
 
 

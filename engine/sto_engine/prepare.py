@@ -150,7 +150,7 @@ def _replayed(request: ScoreRequest, store: Store, day: date) -> tuple[PastRun |
     """The run whose prices are replayed, and they."""
     if request.prices_from is None:
         return None, None
-    found = open_previous([request.prices_from], store, day)
+    found = open_previous([request.prices_from], store, day, option="--prices-from")
     run = found.runs[-1] if found is not None else None
     if run is None or run.prices is None:
         raise BadData(
