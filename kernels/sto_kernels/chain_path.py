@@ -41,19 +41,42 @@ def best_moves(
     for u in range(len(slot_U)):
         now, first = np.int64(slot_U[u]), group_U[u] * slots
         c = cells - 1 if now == NO_SLOT else cell_O[first + now]
-        if not stale_C[c] or (now == NO_SLOT and none == -np.inf):
-            continue
-        low, step, allowed = np.float64(low_U[u]), np.float64(step_U[u]), 0
-        here = none if now == NO_SLOT else low + step * np.float64(code_US[u, now])
-        for s in range(slots):
-            if code_US[u, s] != NONE:
-                allowed += 1
-                loss = here - (low + step * np.float64(code_US[u, s]))
-                _offer(c, cell_O[first + s], loss, u, banned_CC, loss_CC, user_CC)
-        if allowed > 1:
-            _offer(c, cells - 1, here - none, u, banned_CC, loss_CC, user_CC)
+        if stale_C[c] and (now != NO_SLOT or none > -np.inf):
+            low, step = np.float64(low_U[u]), np.float64(step_U[u])
+            _best_of_user(
+                u, c, now, code_US, low, step, none, cell_O[first : first + slots], banned_CC[c], loss_CC[c], user_CC[c]
+            )
     for c in range(cells):
         stale_C[c] = False
+
+
+@jit
+def _best_of_user(
+    u: int,
+    c: int,
+    now: int,
+    code_US: Array,
+    low: float,
+    step: float,
+    none: float,
+    cell_S: Array,
+    banned_C: Array,
+    loss_C: Array,
+    user_C: Array,
+) -> None:
+    """The losses of user u, who is in cell c, where they are less than anyone's before him."""
+    allowed, nowhere = 0, len(loss_C) - 1
+    here = none if now == NO_SLOT else low + step * np.float64(code_US[u, now])
+    for s in range(len(cell_S)):
+        if code_US[u, s] != NONE:
+            allowed += 1
+            e, loss = cell_S[s], here - (low + step * np.float64(code_US[u, s]))
+            if loss < loss_C[e] and e != c and not banned_C[e]:
+                loss_C[e] = loss
+                user_C[e] = u
+    if allowed > 1 and here - none < loss_C[nowhere] and c != nowhere and not banned_C[nowhere]:
+        loss_C[nowhere] = here - none
+        user_C[nowhere] = u
 
 
 @jit
@@ -63,13 +86,6 @@ def _forget(stale_C: Array, loss_CC: Array, user_CC: Array) -> None:
             for e in range(len(stale_C)):
                 loss_CC[c, e] = np.inf
                 user_CC[c, e] = NOBODY
-
-
-@jit
-def _offer(c: int, e: int, loss: float, u: int, banned_CC: Array, loss_CC: Array, user_CC: Array) -> None:
-    if e != c and loss < loss_CC[c, e] and not banned_CC[c, e]:
-        loss_CC[c, e] = loss
-        user_CC[c, e] = u
 
 
 @jit
