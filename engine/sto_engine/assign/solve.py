@@ -277,7 +277,7 @@ def _with_pool(
     pool = Pool(users, slot_U, limits, load_R, room_R, plan.none)
     if only_near:
         # a chain takes a walk over the pool: among many users it must gain more to be worth that
-        done = pool.improve(LEAST_GAIN * plan.scale * max(1.0, len(users) / 1_000))
+        done = pool.improve(LEAST_GAIN * plan.scale * max(1.0, len(users) / 300))
     else:
         done = pool.relieve() + pool.place()
     if done:
