@@ -27,7 +27,7 @@ PINNED = np.array([arms.CONTROL, arms.RANDOM, arms.EXPLORE], np.uint8)
 @dataclass(frozen=True)
 class Entry:
     """Mailed recipients of a bucket (`mailed`) and those of them who have a slot left (`in_time_M`): rows U of `users`,
-    `zone_name_U`, `zones`, `arm_U` and `random_U`, a slot that is read of the random arm.
+    `zones`, `arm_U` and `random_U`, a slot that is read of the random arm.
 
     `late` is why the others have none, String [M].
     """
@@ -35,7 +35,6 @@ class Entry:
     mailed: Bucket
     late: pl.Series
     users: pl.DataFrame
-    zone_name_U: pl.Series
     zones: ZoneSlots
     allowed_US: NDArray[np.bool_]
     arm_U: NDArray[np.uint8]
@@ -63,13 +62,13 @@ def enter(plan: Plan, seen: BucketView) -> Entry:
         zones, late = _capped(plan, seen, users, zones, late)
     in_time = late.is_null()
     if not in_time.all():
-        users, names, zones = users.filter(in_time), names.filter(in_time), zones.of(in_time.to_numpy())
+        users, zones = users.filter(in_time), zones.of(in_time.to_numpy())
     allowed_US = zones.allowed_US()
     arm_U = arms.draw_arms(users, plan.config.experiment, allowed_US[:, plan.control_slot])
     random_U, h_U = np.zeros(len(users), np.uint8), users["h"].to_numpy()
     drawn = arm_U == arms.RANDOM
     random_U[drawn] = arms.random_slots(h_U[drawn], allowed_US[drawn], plan.seed, plan.occasion)
-    return Entry(mailed, late, users, names, zones, allowed_US, arm_U, random_U)
+    return Entry(mailed, late, users, zones, allowed_US, arm_U, random_U)
 
 
 def _capped(
@@ -86,9 +85,8 @@ def _capped(
     return zones.with_closed(closed.closed_US), pl.select(pl.coalesce(late, reasons)).to_series()
 
 
-def demand(plan: Plan, seen: BucketView) -> Census:
+def demand(plan: Plan, seen: BucketView, entry: Entry) -> Census:
     """What a bucket wants of the limits, before it is scored: explorers count as free, since they are not drawn yet."""
-    entry = enter(plan, seen)
     fixed_U = entry.pinned_U & (entry.arm_U != arms.EXPLORE)
     slot_U = np.where(entry.arm_U == arms.CONTROL, np.uint8(plan.control_slot), entry.random_U)
     census = census_of(plan, entry, fixed_U, slot_U)

@@ -16,7 +16,7 @@ from sto_engine.assign.census import Census
 from sto_engine.assign.spread import SpreadPlan
 from sto_engine.choose import BucketCounts
 from sto_engine.cluster import run_buckets
-from sto_engine.entry import demand
+from sto_engine.entry import Entry, demand, enter
 from sto_engine.files import write_atomic
 from sto_engine.models.bundle import read_tensors, tensor_bytes
 from sto_engine.output import manifest as runs
@@ -84,6 +84,7 @@ class Phases:
     progress: Progress
     dump_scores: bool = False
     kept: "Kept" = field(default_factory=lambda: Kept(KEEP_BYTES))
+    entries: dict[int, Entry] = field(default_factory=dict)
 
     @property
     def buckets(self) -> range:
@@ -129,10 +130,14 @@ class Phases:
         if seen is None:
             seen = look(self.plan, bucket)
             self.kept.put(bucket, seen)
-        return demand(self.plan, seen)
+        entry = enter(self.plan, seen)
+        if self.kept.peek(bucket) is not None:
+            self.entries[bucket] = entry
+        return demand(self.plan, seen, entry)
 
     def stage(self, priors: Priors, bucket: int, mean_weight: float = 1.0) -> Staged:
-        return stage_bucket(self.plan, priors, self.kept.pop(bucket) or look(self.plan, bucket), mean_weight)
+        seen = self.kept.pop(bucket) or look(self.plan, bucket)
+        return stage_bucket(self.plan, priors, seen, self.entries.pop(bucket, None), mean_weight)
 
     def stage_all(self, priors: Priors, mean_weight: float = 1.0) -> list[StagedRecord]:
         """Phase A: staged rows, suppressed rows and counts of every bucket, in bucket order."""

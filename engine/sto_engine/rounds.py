@@ -102,6 +102,7 @@ class Rounds:
     past: Counter[tuple[int, str]]
     notes: list[str] = field(default_factory=list)
     keep: bool = True
+    _seen: set[int] = field(default_factory=set)
 
     def price(self) -> Priced:
         """Slots for everyone within the limits. Raises ConfigError (78) where they cannot be held."""
@@ -151,8 +152,10 @@ class Rounds:
         return counts, settled.moves
 
     def table(self, bucket: int) -> pa.Table:
-        name = rows_name(bucket)
-        return read_staged(self.run / name, self.staged[bucket].files[name])
+        """The staged rows; their hash is looked at once here, and once more before shards are made of them."""
+        name, seen = rows_name(bucket), bucket in self._seen
+        self._seen.add(bucket)
+        return read_staged(self.run / name, None if seen else self.staged[bucket].files[name])
 
     def _market(self, census: Census) -> tuple[int, Market, Feasibility]:
         """The spread window and the market in it; the widest window where a shorter one does not take the mail."""

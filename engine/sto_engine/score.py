@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sto_engine.assign.resources import BIN_MS
 from sto_engine.assign.spread import SpreadPlan, send_times
 from sto_engine.choose import NOWHERE, BucketCounts, choose
-from sto_engine.entry import census_of, enter
+from sto_engine.entry import Entry, census_of, enter
 from sto_engine.history.bucket import Bucket
 from sto_engine.models.dump import feature_table
 from sto_engine.plan import Plan
@@ -37,13 +37,19 @@ class Staged:
     features: pa.Table | None = None
 
 
-def stage_bucket(plan: Plan, priors: Mapping[str, NDArray[Any]], seen: BucketView, mean_weight: float = 1.0) -> Staged:
+def stage_bucket(
+    plan: Plan,
+    priors: Mapping[str, NDArray[Any]],
+    seen: BucketView,
+    entry: Entry | None = None,
+    mean_weight: float = 1.0,
+) -> Staged:
     """Phase A: utilities -> mask, arm and provisional slot of every recipient who is not suppressed.
 
-    Where slots are short the rows carry what prices ask for; `mean_weight` stands for weights that nobody knows.
+    `entry` is what the pre-flight has seen of the bucket, if it has. Where slots are short the rows carry what prices
+    ask for; `mean_weight` stands for weights that nobody knows.
     """
-    counts = BucketCounts(audience=len(seen.reason))
-    entry = enter(plan, seen)
+    counts, entry = BucketCounts(audience=len(seen.reason)), entry or enter(plan, seen)
     reason = seen.reason.scatter(seen.reason.is_null().arg_true(), entry.late)
     gone = pl.DataFrame([seen.user_id, reason.alias("reason")]).drop_nulls("reason")
     counts.suppressed.update(dict(gone["reason"].value_counts().iter_rows()))

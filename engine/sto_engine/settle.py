@@ -4,7 +4,7 @@ Beside each row stand the worths of his slots and, where the policy has them, hi
 bytes a slot (sto_kernels.offers). U users, S slots.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -17,7 +17,7 @@ from sto_engine.assign.window import ZoneSlots, zone_slots
 from sto_engine.choose import BucketCounts, count
 from sto_engine.entry import PINNED, Entry, weights_of
 from sto_engine.plan import Plan
-from sto_engine.tables import REASONS
+from sto_engine.tables import ARMS, REASONS
 from sto_kernels.offers import NONE, Offers, offers_of
 from sto_kernels.prices import NO_SLOT, Floats, choose
 
@@ -41,9 +41,9 @@ def stage_offers(
     finite_US[~finite_US.any(axis=1)] = entry.allowed_US[~finite_US.any(axis=1)]
     worth_US = np.where(np.isfinite(worth_US), worth_US, np.float32(0))
     worth = offers_of(worth_US, finite_US, group_U, h_U, None if weight_U is None else weight_U.astype(np.float32))
-    zones = entry.zone_name_U
+    names_Z = entry.zones.names_Z
     rows = rows.with_columns(
-        zones.cast(pl.Enum(zones.unique().sort())).alias("zone"),
+        pl.Series("zone", list(names_Z), dtype=pl.Enum(names_Z)).gather(entry.zones.zone_U),
         pl.Series("worth", worth.code_US),
         pl.Series("low", worth.low_U),
         pl.Series("step", worth.step_U),
@@ -87,14 +87,16 @@ def read_bucket(plan: Plan, market: Market, table: pa.Table) -> StagedBucket:
     """A bucket of staged rows in terms of the market."""
     rows = pl.from_arrow(table)
     assert isinstance(rows, pl.DataFrame)
-    zones = zone_slots(rows["zone"].cast(pl.String), plan.grid, plan.date, plan.config, plan.not_before_ms)
-    kind = rows["provider"].dtype
+    kind, zone_kind = rows["provider"].dtype, rows["zone"].dtype
     assert isinstance(kind, pl.Enum)
+    assert isinstance(zone_kind, pl.Enum)
+    zones = zone_slots(zone_kind.categories, plan.grid, plan.date, plan.config, plan.not_before_ms)
+    zones = replace(zones, zone_U=rows["zone"].to_physical().to_numpy().astype(np.int32))
     provider_U = rows["provider"].to_physical().to_numpy()
     group_U = market.groups_U(zones, kind.categories.to_list(), provider_U)
     columns = rows["low"].to_numpy(), rows["step"].to_numpy()
     wishes = Offers(codes(table, "worth", plan.grid.slots), *columns, group_U, rows["h"].to_numpy())
-    pinned_U = rows["arm"].cast(pl.String).is_in([arms.ARM_NAMES[arm] for arm in PINNED]).fill_null(False).to_numpy()
+    pinned_U = np.isin(_arm_codes(rows["arm"]), PINNED)
     return StagedBucket(rows.drop("worth", "p", strict=False), zones, wishes, pinned_U)
 
 
@@ -195,10 +197,9 @@ def _explore_chances(plan: Plan, staged: StagedBucket) -> NDArray[np.float64] | 
 
 
 def _arm_codes(arm: pl.Series) -> NDArray[np.uint8]:
-    """Codes of `arms` from their names, uint8 [U]."""
-    code = {name: i for i, name in enumerate(arms.ARM_NAMES) if name is not None}
-    names = arm.cast(pl.String).replace_strict(code, default=arms.OUTSIDE, return_dtype=pl.UInt8)
-    return np.asarray(names.fill_null(arms.OUTSIDE).to_numpy())
+    """Codes of `arms`, uint8 [U]; no arm is OUTSIDE."""
+    code_A = np.array([*map(arms.ARM_NAMES.index, ARMS), arms.OUTSIDE], np.uint8)
+    return np.asarray(code_A[arm.cast(pl.Enum(ARMS)).to_physical().fill_null(len(ARMS)).to_numpy()])
 
 
 def _chances(

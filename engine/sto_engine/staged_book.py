@@ -9,7 +9,7 @@ from sto_engine.assign.book import Slots
 from sto_engine.assign.market import Market
 from sto_engine.plan import Plan
 from sto_engine.progress import Progress
-from sto_engine.settle import StagedBucket, read_bucket
+from sto_engine.settle import read_bucket
 from sto_kernels.offers import Offers
 
 KEEP_BYTES = 1 << 29
@@ -43,17 +43,18 @@ class StagedBook:
 
     def offers(self, bucket: int) -> Offers:
         kept = self._offers.get(bucket)
-        return kept if kept is not None else self._read(bucket)[0]
+        return kept if kept is not None else self._read(bucket)
 
-    def _read(self, bucket: int) -> tuple[Offers, StagedBucket]:
+    def _read(self, bucket: int) -> Offers:
         staged = read_bucket(self._plan, self._market, self._table(bucket))
         offers = staged.offers()
+        self.chosen.setdefault(bucket, staged.slot_U)
         size = sum(getattr(offers, name).nbytes for name in Offers.__dataclass_fields__)
         with self._lock:
             if size <= self._free and bucket not in self._offers:
                 self._free -= size
                 self._offers[bucket] = offers
-        return offers, staged
+        return offers
 
     def keep(self, bucket: int, slot_U: Slots) -> None:
         self.chosen[bucket] = slot_U
@@ -61,5 +62,5 @@ class StagedBook:
     def slots(self, bucket: int) -> Slots:
         """What was kept; before that, the slots as if nothing were short."""
         if bucket not in self.chosen:
-            self.chosen[bucket] = self._read(bucket)[1].slot_U
+            self._read(bucket)
         return self.chosen[bucket]

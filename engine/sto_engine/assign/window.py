@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ZoneSlots:
-    """Slot tables of a bucket: `zone_U` indexes the rows of the [Z, S] tables."""
+    """Slot tables of a bucket: `zone_U` indexes `names_Z` and the rows of the [Z, S] tables."""
 
     zone_U: NDArray[np.int32]
     start_ms_ZS: NDArray[np.int64]
@@ -33,6 +33,7 @@ class ZoneSlots:
     window_S: Mask
     user_US: Mask | None = None
     left_US: Mask | None = None
+    names_Z: tuple[str, ...] = ()
 
     def allowed_US(self) -> Mask:
         """Slots that exist on the day, start late enough, lie inside the send window and the user's own hours, and
@@ -104,6 +105,7 @@ def zone_slots(zones: pl.Series, grid: SlotGrid, day: date, config: Config, not_
     times = [_slot_times(grid, day, parse_zone(name), config.experiment.control_time) for name in names]
     shape = (len(names), grid.slots)
     return ZoneSlots(
+        names_Z=tuple(names),
         zone_U=zone_U,
         start_ms_ZS=np.array([t.start_ms for t in times], np.int64).reshape(shape),
         offset_min_ZS=np.array([t.offset_min for t in times], np.int16).reshape(shape),
