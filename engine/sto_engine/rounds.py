@@ -114,9 +114,9 @@ class Rounds:
         may_defer = not found.is_feasible
         if may_defer:
             self._tell_shortage(found)
-        book = StagedBook(self.plan, market, self.table, len(self.staged))
-        terms = self._terms(market, may_defer)
-        outcome = (self._resumed(book, market) if self.keep else None) or self._solved(book, terms, market)
+        book, terms, outcome = self._planned(market, may_defer)
+        if outcome.deferred and not may_defer:
+            self.notes.append(f"no plan was found that sends everybody: {outcome.deferred:,} recipients are left out")
         noise = Noise(market.limits.cost_GS(outcome.price_R), terms.run_key, outcome.eps, outcome.none)
         reason = "deferred" if self.plan.config.capacity.on_infeasible == "defer" else "no_capacity"
         priced = Priced(market, outcome, found, minutes, self.notes, [], [], reason, book.chosen, noise)
@@ -126,6 +126,21 @@ class Rounds:
             priced.counts.append(counts)
             priced.moves.append(moves)
         return priced
+
+    def _planned(self, market: Market, may_defer: bool) -> tuple[StagedBook, Terms, Outcome]:
+        """The plan of an earlier attempt, or a new one; where none is found that sends everybody and some may be left
+        out, one that leaves them out."""
+        book, terms = StagedBook(self.plan, market, self.table, len(self.staged)), self._terms(market, may_defer)
+        found = self._resumed(book, market) if self.keep else None
+        if found is not None:
+            return book, terms, found
+        outcome = self._solved(book, terms)
+        if outcome.violations and not may_defer and self.plan.config.capacity.on_infeasible != "fail":
+            return self._planned(market, may_defer=True)
+        self._refuse_violations(outcome, market)
+        if self.keep:
+            self._keep(book, outcome, market)
+        return book, terms, outcome
 
     def _tell_shortage(self, found: Feasibility) -> None:
         if self.plan.config.capacity.on_infeasible == "fail":
@@ -196,7 +211,7 @@ class Rounds:
         start_R = prices_of(self.plan.warm_prices, market, strict=False) if self.plan.warm_prices else None
         return Terms(market.limits, market.stratum_G, key, may_defer, start_R=start_R)
 
-    def _solved(self, book: StagedBook, terms: Terms, market: Market) -> Outcome:
+    def _solved(self, book: StagedBook, terms: Terms) -> Outcome:
         steps = Steps(self.progress, PASSES * len(book.buckets))
 
         def each(name: str, work: Callable[[int], T], buckets: Sequence[int]) -> list[T]:
@@ -209,9 +224,6 @@ class Rounds:
         with ThreadPoolExecutor(max_workers=self.threads) as pool:
             outcome = solve(book, terms, each, lambda work, n: list(pool.map(work, range(n))))
         steps.finish()
-        self._refuse_violations(outcome, market)
-        if self.keep:
-            self._keep(book, outcome, market)
         return outcome
 
     def _refuse_violations(self, outcome: Outcome, market: Market) -> None:

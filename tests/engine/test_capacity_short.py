@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -26,8 +27,11 @@ from nights import (
     start_of,
     told_load,
 )
+from sto_engine import rounds
+from sto_engine.assign.book import Outcome, Terms
 from sto_engine.errors import ConfigError
 from sto_engine.models.attention import Attention
+from sto_engine.staged_book import StagedBook
 from support import table
 
 NO_CONTROL = "experiment.control_share=0"
@@ -168,6 +172,28 @@ def test_defer_leaves_out_nobody_where_all_fit(sender: Sender, tmp_path: Path) -
     loose = ('capacity.total="100/h"', "capacity.on_infeasible=defer")
     result = run_night(sender, tmp_path, *loose)
     assert result.summary["counts"]["suppressed"] == result.summary["capacity"]["deferred"] == 0
+
+
+@pytest.mark.parametrize("how", ["fail", "defer"])
+def test_where_no_plan_is_found_some_are_left_out_if_they_may(
+    sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """As where whole messages do not fit that fit in parts."""
+    solve = rounds.solve
+
+    def stuck(book: StagedBook, terms: Terms, *rest: Any) -> Outcome:
+        found = solve(book, terms, *rest)
+        found.violations += not terms.may_defer
+        return found
+
+    monkeypatch.setattr(rounds, "solve", stuck)
+    keys = ('capacity.total="100/h"', f"capacity.on_infeasible={how}")
+    if how == "fail":
+        with pytest.raises(ConfigError, match="no plan was found within the limits"):
+            run_night(sender, tmp_path, *keys)
+        assert written(tmp_path) == []
+    else:
+        assert over(load_of(run_folder(sender, tmp_path, *keys)), {TOTAL: 25}) == {}
 
 
 def test_limits_of_nobody_hold(tmp_path: Path) -> None:
