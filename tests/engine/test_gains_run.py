@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from sto_engine.config import load_config
+from sto_engine.explain.run import explain_user
 from sto_engine.job import ScoreRequest, run_score
 from sto_engine.progress import Silent
 from support import table
@@ -168,3 +169,14 @@ def test_explorers_and_the_windows_cost_go_by_what_slots_are_worth_without_the_g
             found.pop("edge_share")
     assert windows[0] == windows[1]
     assert (windows[0] is None) == (len(keys) == 1)
+
+
+def test_explain_gives_the_slot_that_is_held_and_says_so(store: Path, first_night: Path, tmp_path: Path) -> None:
+    keys, asked = ["assign.min_gain=0.01", "assign.keep_gain=0.02"], {"previous": (first_night,), "date": NEXT}
+    rows = table(score(store, tmp_path, *keys, **asked), "assignments").filter(arm="model")
+    request = replace(ScoreRequest(store, tmp_path), **asked)
+    for is_held in (True, False):
+        row = rows.filter((pl.col("slot") != pl.col("preferred_slot")) == is_held).row(3, named=True)
+        found = explain_user(request, str(row["user_id"]), load_config(None, keys), Silent())
+        assert (found["decision"]["slot"], found["decision"]["model_slot"]) == (row["slot"], row["preferred_slot"])
+        assert any("holds the user at" in warning for warning in found["warnings"]) == is_held

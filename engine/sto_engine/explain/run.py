@@ -55,6 +55,7 @@ def explain_user(request: ScoreRequest, user_id: str, config: Config, progress: 
     allowed_S, known = _allowed_S(alone, seen), known_of(plan, person.known, priors)
     row = _row(staged)
     compared = _compared(row, utilities, allowed_S) if row is not None else None
+    warnings += _held(plan, row) if row is not None else []
     return {
         "user": about(person, user_id, clock[0], config),
         "decision": _decision(plan, staged, compared, utilities),
@@ -86,6 +87,14 @@ def _notes(person: Person) -> list[str]:
     if person.row["consent_profiling"] is False:
         notes.append("the user does not consent to profiling: nothing that he did counts")
     return notes
+
+
+def _held(plan: Plan, row: Row) -> list[str]:
+    """What `assign.min_gain` or `assign.keep_gain` does to one who follows the model."""
+    if row["arm"] not in (None, "model") or row["slot"] == row["preferred_slot"]:
+        return []
+    slot, best = _clock(plan, row["slot"]), _clock(plan, row["preferred_slot"])
+    return [f"assign.min_gain or assign.keep_gain holds the user at {slot}: {best} does not bring that much more"]
 
 
 def _row(staged: Staged) -> Row | None:
