@@ -81,6 +81,22 @@ def test_where_not_all_fit_as_few_as_can_be_go_without_and_the_rest_is_best(
         assert is_best(plan.value, best) or without_slot(problem.offers, best.slot_U) > best.fewest_without
 
 
+@given(SEEDS, st.integers(4, 6))
+@settings(max_examples=100, deadline=None)
+def test_where_gains_are_not_sought_too_as_few_as_can_be_go_without(seed: int, users: int) -> None:
+    problem = small_problem(seed, users, 4, 1, -0.3, one_resource=True)
+    limits, unused_R = problem.limits, np.array([0])
+    soft = replace(
+        limits,
+        capacity_R=np.append(limits.capacity_R, unused_R),
+        softness_R=np.append(np.zeros(len(limits.capacity_R)), 1.0),
+    )
+    plan, slot_U = solved(Problem(problem.offers, soft), may_defer=True)
+    best = best_plan(problem.offers, limits, plan.none)
+    if best.slot_U is not None:
+        assert without_slot(problem.offers, slot_U) == best.fewest_without
+
+
 @pytest.mark.parametrize(("width", "may_defer"), [(1, False), (2, False), (3, False), (2, True), (4, True)])
 def test_with_windows_and_providers_nearly_every_plan_is_the_best_and_none_claims_too_much(
     width: int, may_defer: bool
