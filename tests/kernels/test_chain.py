@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limited import Int64s, Problem, everything, hashes, per_slot, small_problem
+from limited import Int64s, Problem, everything, flow_optimum, hashes, per_slot, small_problem
 from sto_kernels import naive_prices
 from sto_kernels.chain import Pool
 from sto_kernels.naive_prices import Slots, best_plan
@@ -129,3 +129,13 @@ def test_out_of_over_full_resources_users_with_a_choice_may_go_without_a_slot_an
     pool = pool_of(Problem(offers, per_slot([1, 0])), np.zeros(3, np.uint8), -1.0)
     assert pool.relieve() == 2
     assert pool.slot_U.tolist() == [NO_SLOT, 0, NO_SLOT]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_from_any_plan_gains_lead_to_the_optimum_of_the_exact_flow(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    problem = Problem(everything(rng.random((240, 12)).astype(np.float32)), per_slot([20] * 12))
+    pool = pool_of(problem, rng.permutation(np.repeat(np.arange(12), 20)).astype(np.uint8))
+    pool.improve(1e-9)
+    optimum = flow_optimum(problem.offers, problem.limits.capacity_R)
+    assert worth(problem, pool.slot_U) == pytest.approx(optimum, abs=1e-6)
