@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sto_engine.assign.market import DAY_MS, Market
 from sto_engine.assign.plan_json import prices_to_json
 from sto_engine.assign.resources import BIN_MS
 from sto_engine.assign.spread import SpreadKey
@@ -35,7 +36,7 @@ def load_before(counts: Sequence[Mapping[SpreadKey, int]], bins: int) -> dict[tu
 def capacity_block(priced: Priced, before: Load, after: Load) -> dict[str, Any]:
     """The certificate, what was moved and left out, how full the fullest quarter-hours are, what limits cost."""
     outcome, market, moves = priced.outcome, priced.market, sum(priced.moves, Moves())
-    violations = messages_over(market.capacities(), after)
+    violations = messages_over(market, after)
     return {
         "bound": round(outcome.given + outcome.bound - outcome.value, 6),
         "value": round(outcome.given, 6),
@@ -44,7 +45,7 @@ def capacity_block(priced: Priced, before: Load, after: Load) -> dict[str, Any]:
         "expected_opens": {"unlimited": round(moves.opens_before, 3), "planned": round(moves.opens_after, 3)},
         "deferred": outcome.deferred,
         "violations": violations,
-        "over_before": messages_over(market.capacities(), before),
+        "over_before": messages_over(market, before),
         "window_minutes": priced.window_minutes,
         "limits": int(market.limits.hard_R.sum()),
         "binding": int((outcome.price_R > 0).sum()),
@@ -67,12 +68,15 @@ def utc(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
-def messages_over(capacity: Load, load: Load) -> int:
-    """Messages above what the quarter-hours take."""
-    total: Counter[tuple[int, str]] = Counter(load)
-    for (at, _), n in load.items():
-        total[at, TOTAL] += n
-    return sum(max(total[key] - room, 0) for key, room in capacity.items())
+def messages_over(market: Market, load: Load) -> int:
+    """Messages above what quarter-hours and days take; the share of a slot is no matter of time."""
+    taken: Counter[tuple[str, int, str]] = Counter()
+    for (at, name), n in load.items():
+        for who in (name, TOTAL):
+            taken["bin", at, who] += n
+            taken["day", at // DAY_MS * DAY_MS, who] += n
+    limits = [(r, int(room)) for r, room in zip(market.resources, market.room_R, strict=True) if r.kind != "slot"]
+    return sum(max(taken[r.kind, r.at_ms, r.provider or TOTAL] - room, 0) for r, room in limits)
 
 
 def dearest(priced: Priced, most: int = 10) -> dict[str, float]:

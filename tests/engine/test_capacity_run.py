@@ -52,7 +52,7 @@ def any_day(**most: int) -> dict[date, dict[str, int]]:
 
 
 LIMITS = {
-    "total": Limits(('capacity.total="80/h"',), {TOTAL: 20}, {}),
+    "total": Limits(('capacity.total="60/h"',), {TOTAL: 15}, {}),
     "providers": Limits(
         ('capacity.providers={gmail="24/h", microsoft="0.3/min", other="20/h"}',),
         {"gmail": 6, "microsoft": 4, "other": 5},
@@ -208,6 +208,18 @@ def test_before_is_the_load_of_a_night_without_limits(sender: Sender, tmp_path: 
     assert limited.run_dir is not None
     before = {key: n for key, (n, _, _) in told_load(limited.run_dir).items() if n}
     assert before == dict(load_of(free))
+
+
+@pytest.mark.parametrize("name", ["total", "day", "all"])
+def test_what_would_have_been_above_the_limits_is_told(sender: Sender, tmp_path: Path, name: str) -> None:
+    result, limits = run_night(sender, tmp_path, *LIMITS[name].keys, *HOURS), LIMITS[name]
+    assert result.run_dir is not None
+    before = Counter({key: n for key, (n, _, _) in told_load(result.run_dir).items()})
+    above = sum(n - limits.of_bin[who] for (_, who), n in over(before, limits.of_bin).items())
+    for (ms, who), n in by_day(before).items():
+        most = limits.of_day.get(datetime.fromtimestamp(ms / 1000, UTC).date(), {})
+        above += max(n - most.get(who, n), 0)
+    assert result.summary["capacity"]["over_before"] == above > 0
 
 
 def test_moved_are_those_who_get_another_slot_than_without_limits(sender: Sender, tmp_path: Path) -> None:
