@@ -25,14 +25,17 @@ T = TypeVar("T")
 # eps of each stage relative to the mean best worth, and the share of the sample that it sees
 STAGES = ((0.1, 0.125), (0.03, 0.125), (0.01, 0.5), (0.003, 1.0), (0.001, 1.0), (0.0003, 1.0))
 WARM_STAGES = STAGES[2:]
-MAX_STEPS = 40
+# of a stage
+MOST_PASSES = 60
 # the largest change of a price in one step, relative to the mean best worth
 STEP = 0.2
 # a stage ends when a step promises less than this, relative to the mean best worth of all users
-TOLERANCE = 1e-6
+TOLERANCE = 1e-7
 # added to the Hessian, per user: the least, for resources that cannot be told apart, and how far it is raised where a
 # step does not keep its promise (Levenberg and Marquardt)
-RIDGES = (1e-9, 1e-7, 1e-5, 1e-3)
+RIDGES = (1e-9, 1e-7, 1e-5, 1e-3, 1e-1)
+# a step that must be cut below this is better taken with a larger ridge
+SHORTEST = 0.1
 BLOCK = 8_192
 
 
@@ -48,11 +51,13 @@ def one_by_one(work: Callable[[int], T], parts: int) -> list[T]:
 
 @dataclass(frozen=True)
 class Fit:
-    """Prices, how many passes over the sample they took, and by how much the worst resource was off at the end."""
+    """Prices, how many passes over the sample they took, by how much the worst resource was off at the end, and the
+    ridge that steps needed there, as a place in RIDGES."""
 
     price_R: Floats
     passes: int
     off: float
+    ridge: int
 
 
 @dataclass(frozen=True)
@@ -97,12 +102,13 @@ def fit_prices(
     price_R = np.zeros(len(capacity_R)) if start_R is None else np.maximum(start_R, 0.0)
     passes, off = 0, 0.0
     if not sample.blocks or not len(capacity_R):
-        return Fit(price_R, passes, off)
+        return Fit(price_R, passes, off, 0)
+    ridge = 0
     for relative, share in STAGES if start_R is None else WARM_STAGES:
-        stage = _Stage(sample.part(share), limits, capacity_R, relative * sample.scale, none, run)
-        price_R, off = stage.minimise(price_R)
+        stage = _stage(sample.part(share), limits, capacity_R, relative * sample.scale, none, run)
+        price_R, off, ridge = stage.minimise(price_R, ridge, MOST_PASSES)
         passes += stage.passes
-    return Fit(price_R, passes, off)
+    return Fit(price_R, passes, off, ridge)
 
 
 def last_eps(scale: float) -> float:
@@ -110,45 +116,58 @@ def last_eps(scale: float) -> float:
     return STAGES[-1][0] * scale
 
 
-@dataclass
-class _Stage:
-    """The smooth dual at one eps."""
+def _stage(sample: Sample, limits: Limits, capacity_R: Floats, eps: float, none: float, run: Run) -> "Descent":
+    """The smooth dual of a sample at one eps."""
+    blocks, weight_G = sample.blocks, sample.weight_G
+    users = sum(float(weight_G[block.group_U].sum()) for block in blocks)
 
-    sample: Sample
+    def evaluate(price_R: Floats) -> Moments:
+        cost_GS = limits.cost_GS(price_R)
+        return add_up(run(lambda b: moments(blocks[b], cost_GS, eps, none, weight_G), len(blocks)))
+
+    return Descent(evaluate, limits, capacity_R, eps, sample.scale, users)
+
+
+@dataclass
+class Descent:
+    """Newton's method on the smooth dual, whose moments at given prices `evaluate` knows; `users` and their `scale`
+    say what a gain is worth having."""
+
+    evaluate: Callable[[Floats], Moments]
     limits: Limits
     capacity_R: Floats
     eps: float
-    none: float
-    run: Run
+    scale: float
+    users: float
     passes: int = 0
 
-    def minimise(self, price_R: Floats) -> tuple[Floats, float]:
-        """Prices where no step promises anything, and by how much the worst resource is off there."""
-        users = sum(float(self.sample.weight_G[block.group_U].sum()) for block in self.sample.blocks)
-        enough = TOLERANCE * users * self.sample.scale
-        found, ridge = self._moments(price_R), 0
-        for _ in range(MAX_STEPS):
+    def minimise(self, price_R: Floats, ridge: int, most: int) -> tuple[Floats, float, int]:
+        """Prices where no step promises anything, or the best of `most` passes; by how much the worst resource is off
+        there; the ridge that was used last."""
+        enough = TOLERANCE * self.users * self.scale
+        found = self._moments(price_R)
+        while self.passes < most:
             gradient_R = _gradient(found, self.limits, self.capacity_R, price_R)
-            step_R = _newton(found, self.limits, price_R, gradient_R, self.eps, RIDGES[ridge] * users)
-            step_R = _shortened(step_R, STEP * self.sample.scale)
+            step_R = _newton(found, self.limits, price_R, gradient_R, self.eps, RIDGES[ridge] * self.users)
+            step_R = _shortened(step_R, STEP * self.scale)
             if -float(gradient_R @ (np.maximum(price_R + step_R, 0.0) - price_R)) < enough:
                 break
-            t, nxt = self._line_search(price_R, step_R, gradient_R, found)
+            t, nxt = self._line_search(price_R, step_R, gradient_R, found, most)
             if nxt is not None:
                 price_R, found = nxt
+            elif ridge == len(RIDGES) - 1:
+                break
             # directions that hardly bend lead far astray: a larger ridge keeps from them
             ridge = max(ridge - 1, 0) if t == 1.0 else min(ridge + 1, len(RIDGES) - 1) if t < 0.3 else ridge
-            if nxt is None and ridge == len(RIDGES) - 1:
-                break
         gradient_R = _gradient(found, self.limits, self.capacity_R, price_R)
-        return price_R, _off(gradient_R, price_R, self.capacity_R)
+        return price_R, _off(gradient_R, price_R, self.capacity_R), ridge
 
     def _line_search(
-        self, price_R: Floats, step_R: Floats, gradient_R: Floats, was: Moments
+        self, price_R: Floats, step_R: Floats, gradient_R: Floats, was: Moments, most: int
     ) -> tuple[float, tuple[Floats, Moments] | None]:
         """How much of the step is taken until the dual falls enough (Armijo), and prices and moments there."""
         old, t = self._dual(was, price_R), 1.0
-        while t > 0.02:
+        while t > SHORTEST and self.passes < most:
             new_R = np.maximum(price_R + t * step_R, 0.0)
             found = self._moments(new_R)
             promised = float(gradient_R @ (new_R - price_R))
@@ -162,24 +181,12 @@ class _Stage:
 
     def _moments(self, price_R: Floats) -> Moments:
         self.passes += 1
-        cost_GS, blocks, weight_G = self.limits.cost_GS(price_R), self.sample.blocks, self.sample.weight_G
-        parts = self.run(lambda b: moments(blocks[b], cost_GS, self.eps, self.none, weight_G), len(blocks))
-        return add_up(parts)
+        return self.evaluate(price_R)
 
 
 def smooth_dual(found: Moments, limits: Limits, capacity_R: Floats, price_R: Floats) -> float:
     """The value that is minimised, from the moments at these prices."""
     return found.value + float(price_R @ capacity_R) + 0.5 * float(limits.softness_R @ price_R**2)
-
-
-def correction(
-    total: Moments, limits: Limits, capacity_R: Floats, price_R: Floats, scale: float, users: float, ridge: int
-) -> Floats:
-    """One Newton step from moments over everybody, which carry no error of sampling; `ridge` is a place in RIDGES."""
-    eps = last_eps(scale)
-    gradient_R = _gradient(total, limits, capacity_R, price_R)
-    step_R = _newton(total, limits, price_R, gradient_R, eps, RIDGES[ridge] * users)
-    return np.asarray(np.maximum(price_R + _shortened(step_R, STEP * scale), 0.0))
 
 
 def add_up(parts: Sequence[Moments]) -> Moments:
@@ -203,7 +210,7 @@ def _gradient(found: Moments, limits: Limits, capacity_R: Floats, price_R: Float
 def _off(gradient_R: Floats, price_R: Floats, capacity_R: Floats) -> float:
     """The largest excess, or unused rest of a priced resource, as a share of its capacity."""
     counts = (price_R > 0) | (gradient_R < 0)
-    return float(np.max(np.where(counts, np.abs(gradient_R), 0.0) / np.maximum(capacity_R, 1.0)))
+    return float(np.max(np.where(counts, np.abs(gradient_R), 0.0) / np.maximum(capacity_R, 1.0), initial=0.0))
 
 
 def _shortened(step_R: Floats, longest: float) -> Floats:

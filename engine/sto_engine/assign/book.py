@@ -56,6 +56,7 @@ class Outcome:
     scale: float
     none: float
     passes: int = 0
+    ridge: int = 0
     bound: float = 0.0
     value: float = 0.0
     moved: int = 0

@@ -27,16 +27,14 @@ from sto_kernels.hashing import U64, derive, tag_key, unit_interval
 from sto_kernels.limits import Int64s, Limits, counts_GS
 from sto_kernels.offers import Offers
 from sto_kernels.price_fit import (
-    RIDGES,
+    Descent,
     Run,
     Sample,
     add_up,
-    correction,
     fit_prices,
     last_eps,
     make_sample,
     one_by_one,
-    smooth_dual,
 )
 from sto_kernels.prices import NO_SLOT, Choice, Floats, Moments, choose, moments, value_of
 from sto_kernels.repair import near_ties, repair, shed
@@ -46,7 +44,8 @@ T = TypeVar("T")
 SAMPLE = 100_000
 PER_PROVIDER = 20_000
 POOL = 131_072
-CORRECTIONS = 2
+# passes over everybody, of which two do mostly
+CORRECTIONS = 6
 REPAIRS = 8
 
 
@@ -150,30 +149,20 @@ def _fit(sample: Sample, terms: Terms, capacity_R: Floats, run: Run) -> Outcome:
     if terms.prices_R is not None:
         return Outcome(terms.prices_R, eps, sample.scale, none)
     fit = fit_prices(sample, terms.limits, capacity_R, none, terms.start_R, run)
-    return Outcome(fit.price_R, eps, sample.scale, none, fit.passes)
+    return Outcome(fit.price_R, eps, sample.scale, none, fit.passes, fit.ridge)
 
 
 def _correct(plan: Outcome, book: Book, terms: Terms, capacity_R: Floats, users: float, each: Each) -> None:
-    """Newton steps from the moments of everybody: one after which the dual is higher is taken back for a shorter one.
+    """The prices by the moments of everybody, which carry no error of sampling, in a few passes."""
+    once_G = np.ones(terms.limits.groups)
 
-    The last step is not looked at again; it is of the kind that did well before.
-    """
-    best: tuple[float, Floats, Moments] | None = None
-    price_R, ridge = plan.price_R, 0
-    for _ in range(CORRECTIONS):
-        cost_GS, once_G = terms.limits.cost_GS(price_R), np.ones(terms.limits.groups)
+    def evaluate(price_R: Floats) -> Moments:
+        cost_GS = terms.limits.cost_GS(price_R)
+        return add_up(each("correct", lambda b: moments(book.offers(b), cost_GS, plan.eps, plan.none, once_G), buckets))
 
-        def work(bucket: int, cost_GS: Floats = cost_GS, once_G: Floats = once_G) -> Moments:
-            return moments(book.offers(bucket), cost_GS, plan.eps, plan.none, once_G)
-
-        total = add_up(each("correct", work, book.buckets))
-        dual = smooth_dual(total, terms.limits, capacity_R, price_R)
-        if best is None or dual <= best[0]:
-            best = dual, price_R, total
-        else:
-            ridge = min(ridge + 2, len(RIDGES) - 1)
-        price_R = correction(best[2], terms.limits, capacity_R, best[1], plan.scale, users, ridge)
-    plan.price_R = price_R
+    buckets = book.buckets
+    whole = Descent(evaluate, terms.limits, capacity_R, plan.eps, plan.scale, users)
+    plan.price_R, _, _ = whole.minimise(plan.price_R, plan.ridge, CORRECTIONS)
 
 
 def _choose(plan: Outcome, book: Book, terms: Terms, each: Each) -> _Loads:
