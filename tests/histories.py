@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from sto_engine.choose import reason_codes
 from sto_engine.config import Config, load_config
 from sto_engine.history.bucket import Bucket, build_journal, window_start
 from sto_engine.history.users import build_users, seen_users
@@ -16,7 +17,6 @@ from sto_engine.ingest.store import Store
 from sto_engine.models.bundle import Bundle
 from sto_engine.models.registry import make_policy
 from sto_engine.progress import Silent
-from sto_engine.choose import reason_codes
 from sto_engine.tables import REASONS
 
 DAY = date(2026, 4, 1)  # a Wednesday

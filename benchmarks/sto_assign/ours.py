@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sto_assign import peers
 from sto_assign.cases import Case
 from sto_assign.problems import Problem, make_problem
-from sto_engine.assign.solve import solve_in_memory
+from sto_engine.assign.in_memory import solve_in_memory
 from sto_kernels.limits import limits_of
 from sto_kernels.offers import Offers, offers_of
 

@@ -48,10 +48,12 @@ class BucketCounts:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Columns of the staged rows; `worth_US` (with what holds a slot, before masks) is None where nobody asks."""
+    """Columns of the staged rows; `worth_US` (with what holds a slot, before masks) is None where nobody asks, and so
+    is `explore_US`, the chances of the explore arm."""
 
     rows: pl.DataFrame
     worth_US: NDArray[np.float32] | None
+    explore_US: NDArray[np.float64] | None
 
 
 def choose(plan: Plan, entry: Entry, utilities: Utilities, last_U: NDArray[np.uint8], counts: BucketCounts) -> Chosen:
@@ -93,7 +95,7 @@ def choose(plan: Plan, entry: Entry, utilities: Utilities, last_U: NDArray[np.ui
         preferred_slot=pl.Series(preferred_U),
         n_eff=pl.Series(np.asarray(utilities.n_eff_U, np.float32)),
     )
-    return Chosen(rows, wanted)
+    return Chosen(rows, wanted, explore_US)
 
 
 def reason_codes(reason_U: NDArray[Any]) -> NDArray[np.uint8]:

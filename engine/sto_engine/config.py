@@ -167,14 +167,14 @@ class Experiment(Section):
 class Assign(Section):
     """Gains below which a slot is not changed, in expected opens a recipient."""
 
-    min_gain: Annotated[float, Field(ge=0)] = 0.0
-    keep_gain: Annotated[float, Field(ge=0)] = 0.0
+    min_gain: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    keep_gain: Annotated[float, Field(ge=0, le=1e6)] = 0.0
 
 
 class Frequency(Section):
     """At most `cap` messages in any `days` days (recipients.frequency_cap goes before), `min_gap_hours` apart."""
 
-    cap: Annotated[int, Field(ge=1)] | None = None
+    cap: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     days: Annotated[int, Field(ge=1, le=366)] = 7
     min_gap_hours: Annotated[float, Field(ge=0, le=24 * 366)] = 0.0
 
@@ -190,7 +190,10 @@ Rates = Annotated[str | tuple[str, ...], BeforeValidator(check_rates)]
 
 
 class Capacity(Section):
-    """Rates such as "100/s", "500k/h" or "1M/day", one or several that all hold; warm-up by provider or `total`."""
+    """Rates such as "100/s", "500k/h" or "1M/day", one or several that all hold; warm-up by provider or `total`.
+
+    `decluster`: expected opens that a slot with a share x above the even one costs each of its recipients, divided by x.
+    """
 
     total: Rates | None = None
     providers: dict[Annotated[str, Field(min_length=1)], Rates] = {}

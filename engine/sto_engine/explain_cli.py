@@ -3,12 +3,13 @@
 import sys
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import click
 
 from sto_engine.common import Setup, common
 from sto_engine.errors import CannotCreate
-from sto_engine.options import PATH, day
+from sto_engine.options import PATH, day, timestamp_ms
 
 
 @click.command()
@@ -18,11 +19,13 @@ from sto_engine.options import PATH, day
 @click.option(
     "--date", "on", type=day, metavar="DATE", help="Local day to send on; default: the day after the store's."
 )
+@click.option("--campaign", metavar="ID", help="As for score: random slots are drawn anew for each.")
+@click.option("--channel", default="email", metavar="NAME", help="Default: email.")
+@click.option("--not-before", "not_before_ms", type=timestamp_ms, metavar="TIME", help="Earliest send; ISO with zone.")
+@click.option("--previous", type=PATH, multiple=True, metavar="RUN", help="Earlier runs, as for score; repeatable.")
 @click.option("--json", "json_path", type=PATH, metavar="FILE", help="Keep the explanation as JSON.")
 @common
-def explain(
-    setup: Setup, user_id: str, store: Path, bundle: Path | None, on: date | None, json_path: Path | None
-) -> None:
+def explain(setup: Setup, user_id: str, on: date | None, json_path: Path | None, **options: Any) -> None:
     """Show why score gives a recipient his slot: what is known of him, what is usual, how the slots compare.
 
     For a trained model with XGBoost at hand it also says what each feature adds to the chosen slot.
@@ -37,7 +40,7 @@ def explain(
 
     if json_path is not None and not json_path.parent.is_dir():
         raise CannotCreate(f"--json {json_path} cannot be created: {json_path.parent} is not a folder; make it first")
-    request = ScoreRequest(store, Path(), bundle, on, threads=setup.threads, seed=setup.seed)
+    request = ScoreRequest(out=Path(), date=on, threads=setup.threads, seed=setup.seed, **options)
     found = explain_user(request, user_id, setup.config, setup.progress)
     if json_path is not None:
         write_atomic(json_path, canonical_json(found))

@@ -32,6 +32,7 @@ from sto_engine.plan import Plan
 from sto_engine.prepare import Prepared, ScoreRequest, prepare
 from sto_engine.progress import Progress
 from sto_engine.rounds import Priced, Rounds, bins_of, preflight
+from sto_engine.slots import window_mask
 
 LOAD_CSV = "load.csv"
 
@@ -180,7 +181,9 @@ def _summary(prepared: Prepared, decided: Decided, load: Load) -> dict[str, Any]
         "policy": plan.policy.name,
     }
     quarantined = sum(prepared.quarantined.values())
-    body = summarise(head, total, quarantined, plan.grid.slots, [*prepared.warnings, *decided.notes])
+    window = plan.config.window
+    open_slots = int(window_mask(plan.grid, window.start, window.end, window.quiet).sum())
+    body = summarise(head, total, quarantined, plan.grid.slots, open_slots, [*prepared.warnings, *decided.notes])
     if decided.priced is not None:
         body |= _of_capacity(decided, decided.priced, load)
     timings = {name: round(seconds, 3) for name, seconds in decided.timings.items()}

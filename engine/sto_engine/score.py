@@ -60,9 +60,8 @@ def stage_bucket(
     chosen = choose(plan, entry, utilities, _last_slots(plan, seen, entry.users), counts)
     rows = chosen.rows
     if plan.is_priced:
-        assert chosen.worth_US is not None
         counts.census = census_of(plan, entry, entry.pinned_U, rows["slot"].to_numpy())
-        rows = stage_offers(plan, entry, rows, chosen.worth_US, utilities.p_open_US, mean_weight)
+        rows = stage_offers(plan, entry, chosen, utilities.p_open_US, mean_weight)
     return Staged(rows.to_arrow(), gone.to_arrow(), counts, utilities.p_open_US, features)
 
 

@@ -5,6 +5,7 @@ bytes a slot (sto_kernels.offers). U users, S slots.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from sto_engine.assign import arms
 from sto_engine.assign.market import Market
 from sto_engine.assign.window import ZoneSlots, zone_slots
-from sto_engine.choose import BucketCounts, count
+from sto_engine.choose import BucketCounts, Chosen, count
 from sto_engine.entry import PINNED, Entry, weights_of
 from sto_engine.plan import Plan
 from sto_engine.tables import ARMS, REASONS
@@ -27,12 +28,13 @@ LEAST_WEIGHT = 1e-3
 def stage_offers(
     plan: Plan,
     entry: Entry,
-    rows: pl.DataFrame,
-    worth_US: NDArray[np.float32],
+    chosen: Chosen,
     p_open_US: NDArray[np.float32] | None,
     mean_weight: float,
 ) -> pl.DataFrame:
     """The rows with zone, worths and chances. A weight counts in units of the mean one, at least 1e-3 of it."""
+    rows, worth_US = chosen.rows, chosen.worth_US
+    assert worth_US is not None
     weight_U = weights_of(plan, entry.users)
     if weight_U is not None:
         weight_U = np.where(np.isnan(weight_U), 1.0, np.maximum(weight_U / mean_weight, LEAST_WEIGHT))
@@ -48,6 +50,8 @@ def stage_offers(
         pl.Series("low", worth.low_U),
         pl.Series("step", worth.step_U),
     )
+    if chosen.explore_US is not None:  # worths would do, but for weights and what holds a slot
+        rows = rows.with_columns(pl.Series("explore", chosen.explore_US.astype(np.float32)))
     if p_open_US is None:
         return rows
     chance = offers_of(p_open_US, np.isfinite(p_open_US), group_U, h_U)
@@ -97,11 +101,11 @@ def read_bucket(plan: Plan, market: Market, table: pa.Table) -> StagedBucket:
     columns = rows["low"].to_numpy(), rows["step"].to_numpy()
     wishes = Offers(codes(table, "worth", plan.grid.slots), *columns, group_U, rows["h"].to_numpy())
     pinned_U = np.isin(_arm_codes(rows["arm"]), PINNED)
-    return StagedBucket(rows.drop("worth", "p", strict=False), zones, wishes, pinned_U)
+    return StagedBucket(rows.drop("worth", "p", "explore", strict=False), zones, wishes, pinned_U)
 
 
-def codes(table: pa.Table, name: str, slots: int) -> NDArray[np.uint16]:
-    """A column of codes, uint16 [U, S]."""
+def codes(table: pa.Table, name: str, slots: int) -> NDArray[Any]:
+    """A column of a number a slot, [U, S]."""
     column = table[name].combine_chunks()
     return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(-1, slots)
 
@@ -154,7 +158,7 @@ def settle(
     arm_U = _arm_codes(rows["arm"])
     chance_U = arms.propensities(
         *(at_U, model_U, plan.control_slot, _n_allowed(staged), arm_U, plan.config.experiment),
-        _explore_chances(plan, staged),
+        codes(table, "explore", plan.grid.slots) if "explore" in table.column_names else None,
     )
     rows = rows.with_columns(
         slot=pl.Series(at_U.astype(np.uint8)),
@@ -187,13 +191,6 @@ def _model_slots(market: Market, staged: StagedBucket, slot_U: NDArray[np.uint8]
 
 def _n_allowed(staged: StagedBucket) -> NDArray[np.int64]:
     return np.asarray((staged.wishes.code_US != NONE).sum(axis=1).astype(np.int64))
-
-
-def _explore_chances(plan: Plan, staged: StagedBucket) -> NDArray[np.float64] | None:
-    if not plan.config.experiment.explore_share:
-        return None
-    allowed_US = staged.wishes.allowed_US()
-    return arms.explore_chances(np.where(allowed_US, staged.wishes.worth_US(), np.float32(0)), allowed_US)
 
 
 def _arm_codes(arm: pl.Series) -> NDArray[np.uint8]:

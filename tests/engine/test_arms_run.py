@@ -67,6 +67,17 @@ def test_propensities_are_exact(night: tuple[Path, np.ndarray]) -> None:
     np.testing.assert_allclose(rows["propensity"].to_numpy(), expected_U, rtol=1e-5)
 
 
+def test_propensities_of_explorers_stay_exact_under_limits_weights_and_gains(store: Path, tmp_path: Path) -> None:
+    limits = "capacity.total=1M/h", "assign.min_gain=0.05", "capacity.weight=clv"
+    rows, p_US = scored(score(store, tmp_path, *KEYS, *limits))
+    slot_U = rows["slot"].to_numpy()
+    # elsewhere nobody but an explorer, or one whose slot is random, is sent
+    drawn_U = (slot_U != CONTROL) & (slot_U != rows["preferred_slot"].to_numpy()) & (rows["arm"] != "model").to_numpy()
+    assert drawn_U.sum() > 200
+    expected_U = SHARES["random"] / 24 + SHARES["explore"] * p_US[np.arange(len(rows)), slot_U] / p_US.sum(axis=1)
+    np.testing.assert_allclose(rows["propensity"].to_numpy()[drawn_U], expected_U[drawn_U], rtol=1e-5)
+
+
 def test_explorers_are_spread_in_proportion_to_their_chances(store: Path, tmp_path: Path) -> None:
     counts_S, expected_S = np.zeros(24), np.zeros(24)
     for seed in range(3):

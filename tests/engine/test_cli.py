@@ -46,7 +46,11 @@ OPTIONS = {
     "export-user": ["--store", "--user-id", "--out", *COMMON],
     "pseudonyms": ["--out", *COMMON],
     "audit": ["--store", "--json", "--date", "--sample-users", *COMMON],
-    "explain": ["--user-id", "--store", "--bundle", "--date", "--json", *COMMON],
+    "explain": [
+        *("--user-id", "--store", "--bundle", "--date", "--campaign", "--channel", "--not-before", "--previous"),
+        "--json",
+        *COMMON,
+    ],
 }
 SCORE = ["score", "--store", "s", "--out", "o"]
 

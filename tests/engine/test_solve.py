@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from limited import Problem, by_provider, everything, habit_curves, hashes, in_parts, per_slot, small_problem
 from sto_engine.assign.book import Outcome
-from sto_engine.assign.solve import solve_in_memory
+from sto_engine.assign.in_memory import solve_in_memory
 from sto_kernels import naive_prices
 from sto_kernels.limits import Limits, limits_of
 from sto_kernels.naive_prices import Best, best_plan

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from limited import Int64s, by_provider, everything, flow_optimum, habit_curves, hashes, in_parts, per_slot, tied_curves
-from sto_engine.assign.solve import solve_in_memory
+from sto_engine.assign.in_memory import solve_in_memory
 from sto_kernels.limits import counts_GS
 from sto_kernels.offers import Offers, offers_of
 

@@ -12,15 +12,13 @@ bucket and of what was found before, summed in bucket order.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sto_engine.assign.book import Book, Each, Memory, Outcome, Slots, Terms
+from sto_engine.assign.book import Book, Each, Outcome, Slots, Terms
 from sto_engine.assign.quotas import quotas
 from sto_kernels.chain import LEAST_GAIN, Pool
 from sto_kernels.hashing import U64, derive, tag_key, unit_interval
@@ -288,23 +286,6 @@ def _shed(plan: Outcome, book: Book, terms: Terms, load_R: Int64s, room_R: Int64
         slot_U, load_R = shed(book.offers(bucket), book.slots(bucket), terms.limits, load_R, room_R)
         book.keep(bucket, slot_U)
     return load_R
-
-
-def solve_in_memory(
-    parts: Sequence[Offers], limits: Limits, stratum_G: NDArray[np.int32], threads: int = 1, **terms: Any
-) -> tuple[Outcome, list[Slots]]:
-    """`solve` on `threads` threads over buckets that lie in memory; `terms` are further fields of Terms."""
-    book = Memory(parts)
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-
-        def each(name: str, work: Callable[[int], T], buckets: Sequence[int]) -> list[T]:
-            return list(pool.map(work, buckets))
-
-        def run(work: Callable[[int], T], n: int) -> list[T]:
-            return list(pool.map(work, range(n)))
-
-        plan = solve(book, Terms(limits, stratum_G, **{"run_key": run_key("memory"), **terms}), each, run)
-    return plan, [book.slots(bucket) for bucket in book.buckets]
 
 
 def run_key(run_id: str) -> U64:

@@ -10,6 +10,8 @@ from sto_engine.assign.gain import warning as window_warning
 from sto_engine.choose import BucketCounts
 
 COLLAPSE_SHARE = 0.80
+# in a window of fewer slots three of them must hold most
+COLLAPSE_SLOTS = 6
 # the capacity block of a run without limits
 UNLIMITED: dict[str, Any] = {"bound": None, "value": None, "gap": None, "moved": 0, "deferred": 0, "violations": 0}
 
@@ -27,7 +29,7 @@ def add_up(parts: Sequence[BucketCounts]) -> BucketCounts:
 
 
 def summarise(
-    run: Mapping[str, Any], total: BucketCounts, quarantined: int, slots: int, warnings: Sequence[str]
+    run: Mapping[str, Any], total: BucketCounts, quarantined: int, slots: int, open_slots: int, warnings: Sequence[str]
 ) -> dict[str, Any]:
     """The body of summary.json: version, run_id and date of `run`, then counts in the order of design."""
     assigned, suppressed = sum(total.reason.values()), sum(total.suppressed.values())
@@ -50,7 +52,7 @@ def summarise(
         "held": dict(sorted(total.held.items())),
         "window": window_summary(total.gain, *_arms(total)) if total.gain.users else None,
         "capacity": dict(UNLIMITED),
-        "warnings": [*warnings, *_alarms(total, shares)],
+        "warnings": [*warnings, *_alarms(total, shares, open_slots)],
     }
 
 
@@ -58,10 +60,10 @@ def _arms(total: BucketCounts) -> tuple[int, int]:
     return total.arm["control"], total.arm["model"]
 
 
-def _alarms(total: BucketCounts, shares: Sequence[float]) -> list[str]:
+def _alarms(total: BucketCounts, shares: Sequence[float], open_slots: int) -> list[str]:
     alarms = []
     top = sum(sorted(shares, reverse=True)[:3])
-    if top > COLLAPSE_SHARE:
+    if top > COLLAPSE_SHARE and open_slots >= COLLAPSE_SLOTS:
         alarms.append(
             f"slot collapse: the three most preferred slots hold {top:.0%} of the model arm (alarm above "
             f"{COLLAPSE_SHARE:.0%}); check time zones, history and cohorts"
