@@ -192,7 +192,7 @@ Rates = Annotated[str | tuple[str, ...], BeforeValidator(check_rates)]
 class Capacity(Section):
     """Rates such as "100/s", "500k/h" or "1M/day", one or several that all hold; warm-up by provider or `total`.
 
-    `decluster`: expected opens that a slot with a share x above the even one costs each of its recipients, divided by x.
+    `decluster`: what a share x above the even one costs each recipient of a slot, in expected opens, divided by x.
     """
 
     total: Rates | None = None
