@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from sto_engine.assign.market import DAY_MS, Market
+from sto_engine.assign.market import DAY_MS, EVEN, Market
 from sto_engine.assign.plan_json import prices_to_json
-from sto_engine.assign.resources import BIN_MS
+from sto_engine.assign.resources import BIN_MS, settings
 from sto_engine.assign.spread import SpreadKey
 from sto_engine.output.load import TOTAL, Load, totals
 from sto_engine.rounds import Priced
@@ -84,6 +84,17 @@ def dearest(priced: Priced, most: int = 10) -> dict[str, float]:
     market, price_R = priced.market, priced.outcome.price_R * priced.market.unit_R
     order = np.argsort(-price_R, kind="stable")[:most]
     return {market.resources[r].text(): round(float(price_R[r]), 6) for r in order.tolist() if price_R[r] > 0}
+
+
+def limit_prices(priced: Priced) -> dict[str, float]:
+    """What one percent more of each limit of the configuration would bring, in expected opens."""
+    market, found = priced.market, dict[str, float]()
+    worth_R = priced.outcome.price_R * market.limits.capacity_R / 100
+    for resource, worth in zip(market.resources, worth_R.tolist(), strict=True):
+        if worth > 0 and resource.provider != EVEN:
+            key = settings([resource])[0]
+            found[key] = found.get(key, 0.0) + worth
+    return {key: round(worth, 3) for key, worth in sorted(found.items())}
 
 
 def plan_block(priced: Priced) -> dict[str, Any]:

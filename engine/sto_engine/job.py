@@ -18,7 +18,7 @@ from typing import Any
 
 from sto_engine.assign.spread import SpreadPlan, plan_spread
 from sto_engine.assign.spread_window import window_minutes
-from sto_engine.capacity_report import capacity_block, dearest, load_before, load_block, plan_block
+from sto_engine.capacity_report import capacity_block, dearest, limit_prices, load_before, load_block, plan_block
 from sto_engine.choose import BucketCounts
 from sto_engine.config import Config
 from sto_engine.errors import FingerprintMismatch
@@ -195,6 +195,7 @@ def _of_capacity(decided: Decided, priced: Priced, load: Load) -> dict[str, Any]
     return {
         "capacity": capacity_block(priced, before, load),
         "peaks_per_second": peaks(before, load),
+        "one_percent_more": limit_prices(priced),
         "dearest_limits": dearest(priced),
         "load": load_block(decided.capacities, before, load),
     }

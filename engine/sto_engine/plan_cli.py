@@ -26,7 +26,8 @@ def plan(setup: Setup, vary: tuple[str, ...], json_path: Path | None, **options:
     """Tell what a night would do under its limits of capacity, and under others: opens, who moves, peak rates.
 
     Everyone is scored once, nothing is written. Each --vary is one more scenario: keys of [capacity] and [spread] laid
-    over the configuration. dearest_limits says what the next message is worth, in expected opens, where mail is short.
+    over the configuration. one_percent_more says what each limit costs, dearest_limits what the next message is worth
+    where mail is short, both in expected opens of the configuration as it is.
 
     \b
     Example:  sto-engine plan --store store --set capacity.total=500000/h --vary capacity.total=250000/h

@@ -12,7 +12,7 @@ from typing import Any
 
 from sto_engine.assign.census import Census
 from sto_engine.assign.shortage import Feasibility
-from sto_engine.capacity_report import capacity_block, dearest, load_before, load_block
+from sto_engine.capacity_report import capacity_block, dearest, limit_prices, load_before, load_block
 from sto_engine.config import Config
 from sto_engine.config_file import overlay
 from sto_engine.errors import ConfigError, UsageError
@@ -116,6 +116,7 @@ def _try(
     return _row(scenario, priced, before, after), {
         "capacity": capacity_block(priced, before, after),
         "peaks_per_second": peaks(before, after),
+        "one_percent_more": limit_prices(priced),
         "dearest_limits": dearest(priced),
         "load": load_block(priced.market.capacities(), before, after),
     }

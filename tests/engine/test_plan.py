@@ -43,7 +43,13 @@ def test_fewer_messages_an_hour_cost_more_opens(store: Path) -> None:
     opens = [row["expected_opens"] for row in found["scenarios"]]
     assert opens == sorted(opens, reverse=True)
     assert opens[0] > opens[-1]
-    assert found["dearest_limits"] == {} or min(found["dearest_limits"].values()) > 0
+
+
+def test_one_percent_more_of_a_limit_brings_what_it_is_said_to(store: Path) -> None:
+    found = foretold(store, ["capacity.total=40/h"], ["capacity.total=44/h", "capacity.total=36/h"])
+    less, more = found["scenarios"][2]["expected_opens"], found["scenarios"][1]["expected_opens"]
+    assert found["one_percent_more"]["capacity.total"] == pytest.approx((more - less) / 20, rel=0.5)
+    assert min(found["dearest_limits"].values()) > 0
 
 
 def test_limits_that_cannot_hold_the_mail_are_told_in_their_row(store: Path) -> None:
