@@ -35,7 +35,7 @@ LAST, PLANNED, PLACED = 46, 30, 36
 
 @pytest.fixture(scope="module")
 def sender(tmp_path_factory: pytest.TempPathFactory) -> Sender:
-    return make_sender(tmp_path_factory.mktemp("sender"), people(420, 5))
+    return make_sender(tmp_path_factory.mktemp("sender"), people(300, 5))
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +66,7 @@ def check_killed(sender: Sender, out: Path, whole: dict[str, str], n: int, when:
     assert not (run / "_staging").exists()
 
 
-@pytest.mark.parametrize(
-    ("n", "when"),
-    [(13, "after"), (26, "before"), (28, "after"), (30, "before"), (30, "after"), (32, "after"), (44, "before")],
-)
+@pytest.mark.parametrize(("n", "when"), [(13, "after"), (28, "after"), (30, "before"), (33, "after")])
 def test_a_killed_night_goes_on_and_ends_with_the_same_bytes(
     sender: Sender, tmp_path: Path, whole: dict[str, str], n: int, when: str
 ) -> None:
