@@ -2,6 +2,7 @@
 .PHONY: help setup check check-full format bench-readme decisions decisions-readme demo
 PYTHON ?= python3
 VENV ?= .venv
+LOG := $(or $(TMPDIR),/tmp)/sto-engine-long.txt
 BIN := $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/,)
 
 help: ## this list
@@ -15,13 +16,15 @@ check: ## format, lint, types and the quick tests: run it before every commit
 	$(BIN)ruff format --check .
 	$(BIN)ruff check .
 	$(BIN)mypy
-	$(BIN)python -m pytest -q -m 'not slow and not ray and not gpu and not svc'
+	$(BIN)python -m pytest -q -m 'not slow and not long and not ray and not gpu and not svc'
 
-check-full: ## the same with every test, as CI runs it
+check-full: ## the same with every test; what CI leaves out goes to tests/long.log, which is committed
 	$(BIN)ruff format --check .
 	$(BIN)ruff check .
 	$(BIN)mypy
 	$(BIN)python -m pytest -q
+	$(BIN)python -m pytest -q -m long > $(LOG) 2>&1; code=$$?; tail -n 3 $(LOG); \
+	printf '%s: %s\n' "$$(git rev-parse --short=12 HEAD)" "$$(tail -n 1 $(LOG))" > tests/long.log; exit $$code
 
 format: ## let ruff format the code and mend what it can
 	$(BIN)ruff format .

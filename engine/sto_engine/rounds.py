@@ -70,7 +70,8 @@ def preflight(plan: Plan, census: Census, progress: Progress) -> None:
     left out, and where there is no window to hold them in; before anyone is scored."""
     window_minutes({}, {}, plan.config.spread, plan.grid.minutes, whole_bins=True)
     bins = bins_of(_widest(plan))
-    market = make_market(plan.config.capacity, census, plan.grid.slots, bins, census.past)
+    avoid = plan.config.spread.avoid_minutes
+    market = make_market(plan.config.capacity, census, plan.grid.slots, bins, census.past, avoid)
     found = check_feasibility(demand_of(market, census))
     if found.is_feasible:
         return
@@ -177,7 +178,8 @@ class Rounds:
         spread, capacity = self.plan.config.spread, self.plan.config.capacity
         minutes, why = window_minutes(self._need(), self._rates(), spread, self.plan.grid.minutes, whole_bins=True)
         for length in sorted({minutes, _widest(self.plan)}):
-            market = make_market(capacity, census, self.plan.grid.slots, bins_of(length), self.past)
+            bins = bins_of(length)
+            market = make_market(capacity, census, self.plan.grid.slots, bins, self.past, spread.avoid_minutes)
             found = check_feasibility(demand_of(market, census))
             if found.is_feasible or length >= _widest(self.plan):
                 break

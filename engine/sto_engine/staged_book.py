@@ -48,12 +48,12 @@ class StagedBook:
     def _read(self, bucket: int) -> Offers:
         staged = read_bucket(self._plan, self._market, self._table(bucket))
         offers = staged.offers()
-        self.chosen.setdefault(bucket, staged.slot_U)
+        self.chosen.setdefault(bucket, staged.slot_U.copy())  # a view would keep all of the staged rows
         size = sum(getattr(offers, name).nbytes for name in Offers.__dataclass_fields__)
         with self._lock:
             if size <= self._free and bucket not in self._offers:
                 self._free -= size
-                self._offers[bucket] = offers
+                self._offers[bucket] = offers.copy()
         return offers
 
     def keep(self, bucket: int, slot_U: Slots) -> None:

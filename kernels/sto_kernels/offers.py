@@ -37,6 +37,10 @@ class Offers:
         """The same of some users, by rows, a mask or a slice."""
         return Offers(self.code_US[rows], self.low_U[rows], self.step_U[rows], self.group_U[rows], self.h_U[rows])
 
+    def copy(self) -> "Offers":
+        """The same in memory of its own."""
+        return Offers(*(np.array(getattr(self, name)) for name in self.__dataclass_fields__))
+
     def worth_US(self) -> NDArray[np.float32]:
         """What the codes stand for, -inf where a slot is not allowed, float32 [U, S]."""
         worth_US = self.low_U[:, None] + self.step_U[:, None] * self.code_US.astype(np.float32)

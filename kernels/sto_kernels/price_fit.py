@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sto_kernels.cholesky import solve_positive
 from sto_kernels.compiled import jit, read_only
 from sto_kernels.limits import Limits
 from sto_kernels.offers import Offers
@@ -232,7 +233,7 @@ def _newton(found: Moments, limits: Limits, price_R: Floats, gradient_R: Floats,
     )
     diagonal = limits.softness_R[free] + ridge / eps
     step_R = np.zeros(len(price_R))
-    step_R[free] = -np.linalg.solve(hessian / eps + np.diag(diagonal), gradient_R[free])
+    step_R[free] = -solve_positive(hessian / eps + np.diag(diagonal), gradient_R[free])
     return step_R
 
 

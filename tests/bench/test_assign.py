@@ -164,7 +164,7 @@ def lines_of(case: Case, names: list[str]) -> list[Line]:
     return make_lines(case, entered, len(problem.capacity_R), 1, truth.optimum)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("limits", ["tight", "zones"])
 def test_ours_is_near_the_optimum_and_its_bound_above(limits: str) -> None:
     case = replace(TINY, limits=limits, curves="ties")
@@ -256,7 +256,7 @@ def test_uneven_times_are_wrong_and_even_ones_are_counted() -> None:
         spreads.check(figures, times_U + 1, provider_U)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("own_threads")
 def test_a_run_measures_keeps_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "assign.jsonl"

@@ -73,7 +73,7 @@ def test_a_killed_night_goes_on_and_ends_with_the_same_bytes(
     check_killed(sender, tmp_path, whole, n, when)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("n", range(9, LAST + 1))
 def test_it_does_wherever_it_is_killed(

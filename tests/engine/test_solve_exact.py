@@ -43,14 +43,14 @@ def test_20_000_users_are_within_a_hair_of_the_exact_flow_in_any_number_of_bucke
         assert_near_the_optimum(offers, optimum, parts, most_gap)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "most_gap"), [("habit", 1e-4), ("tied", 3e-4)])
 def test_100_000_users_are_within_a_hair_of_the_exact_flow(kind: str, most_gap: float) -> None:
     offers = sender(kind, 100_000)
     assert_near_the_optimum(offers, flow_optimum(offers, tight(100_000)), 16, most_gap)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sample_of_the_users_and_corrections_are_enough() -> None:
     offers = sender("tied", 300_000)
     capacity_S = tight(len(offers))
@@ -59,7 +59,7 @@ def test_a_sample_of_the_users_and_corrections_are_enough() -> None:
     assert 0 <= plan.gap <= 3e-4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_20_providers_and_totals_are_within_a_hair_of_the_bound() -> None:
     users, providers = 100_000, 20
     rng = np.random.default_rng(20)

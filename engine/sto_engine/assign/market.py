@@ -22,7 +22,7 @@ from sto_engine.assign.demand import Demand
 from sto_engine.assign.resources import BIN_MS, Kind, Resource
 from sto_engine.assign.window import ZoneSlots
 from sto_engine.config import Capacity
-from sto_engine.rates import Rate, bin_capacity, day_budget, parse_rates
+from sto_engine.rates import BIN_MINUTES, Rate, bin_capacity, day_budget, parse_rates
 from sto_kernels.limits import Int64s, Limits
 
 DAY_MS = 86_400_000
@@ -68,11 +68,21 @@ class Market:
         }
 
 
-def make_market(limits: Capacity, census: Census, slots: int, bins: int, past: Mapping[tuple[int, str], int]) -> Market:
-    """The market of everyone in the census; `past` are messages of earlier runs by quarter-hour and provider."""
+def make_market(
+    limits: Capacity,
+    census: Census,
+    slots: int,
+    bins: int,
+    past: Mapping[tuple[int, str], int],
+    avoid_minutes: int = 0,
+) -> Market:
+    """The market of everyone in the census; `past` are messages of earlier runs by quarter-hour and provider.
+
+    A quarter-hour from :00 or :30 on takes less by its `avoid_minutes` without sends, so that rates hold in the rest.
+    """
     providers = [OTHERS, *sorted({*limits.providers, *limits.warmup} - {TOTAL})]
     classes = census.classes
-    build = _Builder(limits, providers, classes, bins, _past_total(past))
+    build = _Builder(limits, providers, classes, bins, _past_total(past), avoid_minutes)
     for group in range(len(classes) * len(providers)):
         for slot in range(slots):
             build.option(*divmod(group, len(providers)), slot)
@@ -157,8 +167,10 @@ class _Builder:
         classes: list[Starts],
         bins: int,
         past: Mapping[tuple[int, str | None], int],
+        avoid_minutes: int,
     ) -> None:
         self.bins, self.classes, self.providers, self.past = bins, classes, list(providers), past
+        self.avoid_minutes = avoid_minutes
         self.rates: dict[str | None, tuple[Rate, ...]] = {None: parse_rates(limits.total)}
         self.rates |= {name: parse_rates(limits.providers.get(name)) for name in providers if name != OTHERS}
         self.warmup = {None if name == TOTAL else name: ramp for name, ramp in limits.warmup.items()}
@@ -210,6 +222,13 @@ class _Builder:
         for row in self.rows[slot :: len(self.classes[0])]:
             row.append((number, 1))
 
+    def _of_bin(self, resource: Resource) -> int:
+        """Messages that a quarter-hour takes in the minutes that may be used."""
+        whole = self.per_bin[resource.provider] or 0
+        if resource.at_ms // BIN_MS % 2 == 0:
+            return whole * (BIN_MINUTES - self.avoid_minutes) // BIN_MINUTES
+        return whole
+
     def _capacity(self, resource: Resource) -> tuple[int, int, int]:
         """Messages, units of a message, and units that a resource takes."""
         if resource.kind == "slot":
@@ -217,13 +236,12 @@ class _Builder:
             return room, 1, room
         past, k = self.past, self.bins
         if resource.kind == "bin":
-            whole = self.per_bin[resource.provider]
+            whole = self._of_bin(resource)
             used = past.get((resource.at_ms, resource.provider), 0)
         else:
-            whole = self._budget(resource.provider, resource.at_ms)
+            whole = self._budget(resource.provider, resource.at_ms) or 0
             inside = range(resource.at_ms, resource.at_ms + DAY_MS, BIN_MS)
             used = sum(past.get((at, resource.provider), 0) for at in inside)
-        assert whole is not None
         room = max(whole - used, 0)
         spare = sum(w * (k - w) for w in self.starts_of[resource].values())
         return room, k, max(k * room + (k - 1) - spare, 0)

@@ -222,6 +222,7 @@ def _finish(plan: Outcome, book: Book, terms: Terms, loads: _Loads, each: Each) 
         load_R = _with_pool(plan, book, terms, load_R, room_R, each, only_near=False)
     if (load_R > room_R).any() and terms.may_defer:
         load_R = _shed(plan, book, terms, load_R, room_R)
+        load_R = _with_pool(plan, book, terms, load_R, room_R, each, only_near=False)  # somebody may have room now
     if limits.hard_R.all() and loads.users_B.sum() <= POOL:
         load_R = _with_pool(plan, book, terms, load_R, room_R, each, only_near=True)
     plan.load_R = load_R
@@ -255,7 +256,7 @@ def _with_pool(
         if only_near:
             rows = near_ties(offers, slot_U, cost_GS, plan.eps, plan.none)
         else:
-            rows = np.flatnonzero(offers.choice_U())
+            rows = np.flatnonzero(offers.choice_U() | ((slot_U == NO_SLOT) & offers.fixed_U()))
             rows = rows[np.argsort(slot_U[rows] != NO_SLOT, kind="stable")]
         return offers.take(rows[:most]), rows[:most], slot_U[rows[:most]]
 
