@@ -42,6 +42,8 @@ T = TypeVar("T")
 SAMPLE = 100_000
 PER_PROVIDER = 20_000
 POOL = 131_072
+# up to so many users chains take the plan to the optimum; prices alone are as near for more, and that takes seconds
+POLISHED = 32_768
 # passes over everybody, of which two do mostly
 CORRECTIONS = 6
 REPAIRS = 8
@@ -223,7 +225,7 @@ def _finish(plan: Outcome, book: Book, terms: Terms, loads: _Loads, each: Each) 
     if (load_R > room_R).any() and terms.may_defer:
         load_R = _shed(plan, book, terms, load_R, room_R)
         load_R = _with_pool(plan, book, terms, load_R, room_R, each, only_near=False)  # somebody may have room now
-    if limits.hard_R.all() and loads.users_B.sum() <= POOL:
+    if limits.hard_R.all() and loads.users_B.sum() <= POLISHED:
         load_R = _with_pool(plan, book, terms, load_R, room_R, each, only_near=True)
     plan.load_R = load_R
     plan.violations = int(np.maximum(load_R - room_R, 0).sum())
