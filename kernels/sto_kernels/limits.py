@@ -40,22 +40,23 @@ class Limits:
     def cost_GS(self, price_R: NDArray[np.float64]) -> NDArray[np.float64]:
         """What each option costs at these prices, float64 [G, S]."""
         cost_O = np.zeros(len(self.first_O) - 1)
-        _costs(*self._entries(), read_only(price_R, np.float64), cost_O)
+        _costs(*self.entries(), read_only(price_R, np.float64), cost_O)
         return cost_O.reshape(self.groups, self.slots)
 
     def load_R(self, n_GS: Int64s) -> Int64s:
         """Units that so many sends of each option take, int64 [R]."""
         load_R = np.zeros(len(self.capacity_R), np.int64)
-        _loads(*self._entries(), read_only(n_GS.reshape(-1), np.int64), load_R)
+        _loads(*self.entries(), read_only(n_GS.reshape(-1), np.int64), load_R)
         return load_R
 
     def expected_R(self, n_GS: NDArray[np.float64]) -> NDArray[np.float64]:
         """The same of expected numbers of sends, float64 [R]."""
         load_R = np.zeros(len(self.capacity_R))
-        _loads(*self._entries(), read_only(n_GS.reshape(-1), np.float64), load_R)
+        _loads(*self.entries(), read_only(n_GS.reshape(-1), np.float64), load_R)
         return load_R
 
-    def _entries(self) -> tuple[Array, Array, Array]:
+    def entries(self) -> tuple[Array, Array, Array]:
+        """What kernels are given of it: `first_O`, `resource_K`, `weight_K`."""
         return (
             read_only(self.first_O, np.int64),
             read_only(self.resource_K, np.int32),

@@ -225,7 +225,7 @@ def _newton(found: Moments, limits: Limits, price_R: Floats, gradient_R: Floats,
     place_R[free] = np.arange(len(free))
     hessian = np.zeros((len(free), len(free)))
     _hessian(
-        *limits._entries(),
+        *limits.entries(),
         read_only(found.first_GS, np.float64),
         read_only(found.second_GSS, np.float64),
         read_only(place_R, np.int64),

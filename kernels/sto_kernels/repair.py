@@ -37,7 +37,7 @@ def repair(
     """
     slot_U, load_R = slot_U.copy(), load_R.copy()
     room_R = np.where(limits.hard_R, quota_R, np.iinfo(np.int64).max)
-    tables = (*_columns(offers), *limits._entries(), read_only(cost_GS, np.float64), read_only(room_R, np.int64))
+    tables = (*_columns(offers), *limits.entries(), read_only(cost_GS, np.float64), read_only(room_R, np.int64))
     for attempt in range(ROUNDS):
         if not (load_R > room_R).any():
             break
@@ -72,14 +72,8 @@ def shed(
     fixed_U = offers.fixed_U()[here]
     worth_U = np.where(fixed_U, 0.0, worth_U)
     order = here[np.lexsort((derive(offers.h_U[here], "shed"), worth_U, fixed_U))]
-    for u in order.tolist():
-        if not (load_R > room_R).any():
-            break
-        o = int(offers.group_U[u]) * limits.slots + int(slot_U[u])
-        entries = slice(limits.first_O[o], limits.first_O[o + 1])
-        if (load_R > room_R)[limits.resource_K[entries]].any():
-            load_R[limits.resource_K[entries]] -= limits.weight_K[entries]
-            slot_U[u] = NO_SLOT
+    tables = (read_only(offers.group_U, np.int32), *limits.entries(), read_only(room_R, np.int64))
+    _drop(*tables, limits.slots, read_only(order, np.int64), slot_U, load_R)
     return slot_U, load_R
 
 
@@ -98,6 +92,28 @@ def _is_over(o: int, first_O: Array, resource_K: Array, load_R: Array, room_R: A
     for k in range(first_O[o], first_O[o + 1]):
         over = over or load_R[resource_K[k]] > room_R[resource_K[k]]
     return over
+
+
+@jit
+def _drop(
+    group_U: Array,
+    first_O: Array,
+    resource_K: Array,
+    weight_K: Array,
+    room_R: Array,
+    slots: int,
+    order: Array,
+    slot_U: Array,
+    load_R: Array,
+) -> None:
+    """Users in this order lose their slots while these use something that is over-full."""
+    for i in range(len(order)):
+        u = order[i]
+        o = group_U[u] * slots + np.int64(slot_U[u])
+        if _is_over(o, first_O, resource_K, load_R, room_R):
+            for k in range(first_O[o], first_O[o + 1]):
+                load_R[resource_K[k]] -= weight_K[k]
+            slot_U[u] = NO_SLOT
 
 
 @jit

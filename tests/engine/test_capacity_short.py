@@ -90,7 +90,7 @@ def test_a_shortage_is_told_before_anyone_is_scored(tmp_path: Path) -> None:
 def test_a_control_arm_that_is_too_big_is_named(sender: Sender, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         run_night(sender, tmp_path, "experiment.control_share=0.9", 'capacity.providers={gmail="60/h"}')
-    found = re.search(r"gmail [^;]*: the control and random arms alone send (\d+), (\d+) fit", str(error.value))
+    found = re.search(r"gmail [^;]*: the arms of the experiment alone send (\d+), (\d+) fit", str(error.value))
     assert found is not None
     assert int(found[1]) > int(found[2])
     assert "experiment.control_share" in str(error.value)

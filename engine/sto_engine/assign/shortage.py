@@ -41,7 +41,7 @@ def explain(found: Feasibility, leaves_out: bool = False) -> str:
 
 def _line(shortage: Shortage) -> str:
     if shortage.is_pinned:
-        return f"{shortage.name}: the control and random arms alone send {shortage.need:,}, {shortage.have:,} fit"
+        return f"{shortage.name}: the arms of the experiment alone send {shortage.need:,}, {shortage.have:,} fit"
     return f"{shortage.name}: {shortage.need:,} recipients need it, {shortage.have:,} fit"
 
 
