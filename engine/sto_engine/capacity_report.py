@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from sto_engine.assign.market import DAY_MS, EVEN, Market
+from sto_engine.assign.market import EVEN, Market
 from sto_engine.assign.plan_json import prices_to_json
-from sto_engine.assign.resources import BIN_MS, settings
+from sto_engine.assign.resources import BIN_MS, TOTAL, settings
 from sto_engine.assign.spread import SpreadKey
-from sto_engine.output.load import TOTAL, Load, totals
+from sto_engine.output.load import Load, peaks, totals
 from sto_engine.rounds import Priced
 from sto_engine.settle import Moves
+from sto_kernels.journal import DAY_MS
 from sto_kernels.spread import bin_counts
 
 
@@ -51,6 +52,17 @@ def capacity_block(priced: Priced, before: Load, after: Load) -> dict[str, Any]:
         "binding": int((outcome.price_R > 0).sum()),
         "passes": outcome.passes,
         "eps": outcome.eps,
+    }
+
+
+def summary_blocks(priced: Priced, before: Load, after: Load) -> dict[str, Any]:
+    """All that the summary of a run, or of a scenario, tells of its limits."""
+    return {
+        "capacity": capacity_block(priced, before, after),
+        "peaks_per_second": peaks(before, after),
+        "one_percent_more": limit_prices(priced),
+        "dearest_limits": dearest(priced),
+        "load": load_block(priced.market.capacities(), before, after),
     }
 
 

@@ -209,6 +209,11 @@ class Capacity(Section):
             raise ValueError("the limit on all mail is capacity.total; found capacity.providers.total")
         return self
 
+    @property
+    def limited_providers(self) -> list[str]:
+        """Mailbox providers with limits of their own, in order."""
+        return sorted({*self.providers, *self.warmup} - {"total"})
+
 
 class Spread(Section):
     """Length of spread windows; `avoid_minutes` after :00 and :30 stay free of sends."""

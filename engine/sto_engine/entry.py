@@ -97,7 +97,7 @@ def demand(plan: Plan, seen: BucketView, entry: Entry) -> Census:
 
 def census_of(plan: Plan, entry: Entry, fixed_U: NDArray[np.bool_], slot_U: NDArray[np.uint8]) -> Census:
     names, name_U = encode(entry.users["provider"])
-    providers, place = priced_providers(names, plan.limited_providers)
+    providers, place = priced_providers(names, plan.config.capacity.limited_providers)
     provider_U = np.array([place[name] for name in names], np.int32)[name_U]
     return take_census(entry.zones, provider_U, providers, fixed_U, slot_U)
 

@@ -18,14 +18,14 @@ from typing import Any
 
 from sto_engine.assign.spread import SpreadPlan, plan_spread
 from sto_engine.assign.spread_window import window_minutes
-from sto_engine.capacity_report import capacity_block, dearest, limit_prices, load_before, load_block, plan_block
+from sto_engine.capacity_report import load_before, plan_block, summary_blocks
 from sto_engine.choose import BucketCounts
 from sto_engine.config import Config
 from sto_engine.errors import FingerprintMismatch
 from sto_engine.files import canonical_json, folder_lock, write_atomic
 from sto_engine.ingest.store import Store
 from sto_engine.output import manifest as runs
-from sto_engine.output.load import Load, load_csv, peaks
+from sto_engine.output.load import Load, load_csv
 from sto_engine.output.report import add_up, metrics, spread_summary, summarise
 from sto_engine.phases import Final, Phases, StagedRecord, as_staged
 from sto_engine.plan import Plan
@@ -185,20 +185,9 @@ def _summary(prepared: Prepared, decided: Decided, load: Load) -> dict[str, Any]
     open_slots = int(window_mask(plan.grid, window.start, window.end, window.quiet).sum())
     body = summarise(head, total, quarantined, plan.grid.slots, open_slots, [*prepared.warnings, *decided.notes])
     if decided.priced is not None:
-        body |= _of_capacity(decided, decided.priced, load)
+        body |= summary_blocks(decided.priced, decided.load_before, load)
     timings = {name: round(seconds, 3) for name, seconds in decided.timings.items()}
     return {**body, "spread": spread_summary(total, decided.minutes), "timings_s": timings}
-
-
-def _of_capacity(decided: Decided, priced: Priced, load: Load) -> dict[str, Any]:
-    before = decided.load_before
-    return {
-        "capacity": capacity_block(priced, before, load),
-        "peaks_per_second": peaks(before, load),
-        "one_percent_more": limit_prices(priced),
-        "dearest_limits": dearest(priced),
-        "load": load_block(decided.capacities, before, load),
-    }
 
 
 def _write_load(run: Path, decided: Decided, load: Load) -> str:

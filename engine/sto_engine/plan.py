@@ -74,9 +74,3 @@ class Plan:
         limits = self.config.capacity
         rates = limits.total or limits.providers or limits.warmup
         return bool(rates or limits.max_slot_share or limits.decluster)
-
-    @property
-    def limited_providers(self) -> list[str]:
-        """Mailbox providers with limits of their own, in order."""
-        limits = self.config.capacity
-        return sorted({*limits.providers, *limits.warmup} - {"total"})

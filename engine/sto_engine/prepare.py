@@ -131,7 +131,7 @@ def check_limits(config: Config, store: Store) -> None:
     shipped map nor recipients.providers nor the recipients of the store."""
     window_minutes({}, {}, config.spread, grid_of(config.slots.grid).minutes)
     known = set(known_providers(config))
-    if {*config.capacity.providers, *config.capacity.warmup} - {"total"} <= known:
+    if known.issuperset(config.capacity.limited_providers):
         return
     for bucket in range(store.buckets):
         recipients = store.read_recipients(bucket)

@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sto_engine.assign.census import Census
+from sto_engine.assign.resources import TOTAL
 from sto_engine.assign.shortage import Feasibility
-from sto_engine.capacity_report import capacity_block, dearest, limit_prices, load_before, load_block
+from sto_engine.capacity_report import load_before, summary_blocks
 from sto_engine.config import Config
 from sto_engine.config_file import overlay
 from sto_engine.errors import ConfigError, UsageError
-from sto_engine.output.load import Load, peaks
 from sto_engine.output.report import add_up
 from sto_engine.phases import Phases, StagedRecord
 from sto_engine.plan import Plan
@@ -113,13 +113,8 @@ def _try(
     bins = bins_of(priced.window_minutes)
     before = load_before([record.counts.spread for record in staged], bins)
     after = load_before([part.spread for part in priced.counts], bins)
-    return _row(scenario, priced, before, after), {
-        "capacity": capacity_block(priced, before, after),
-        "peaks_per_second": peaks(before, after),
-        "one_percent_more": limit_prices(priced),
-        "dearest_limits": dearest(priced),
-        "load": load_block(priced.market.capacities(), before, after),
-    }
+    told = summary_blocks(priced, before, after)
+    return _row(scenario, priced, told), told
 
 
 _EMPTY: dict[str, Any] = {
@@ -136,8 +131,8 @@ _EMPTY: dict[str, Any] = {
 }
 
 
-def _row(scenario: Scenario, priced: Priced, before: Load, after: Load) -> dict[str, Any]:
-    block = capacity_block(priced, before, after)
+def _row(scenario: Scenario, priced: Priced, told: dict[str, Any]) -> dict[str, Any]:
+    block = told["capacity"]
     opens = block["expected_opens"]
     lost = 1 - opens["planned"] / opens["unlimited"] if opens["unlimited"] else None
     fits: Feasibility = priced.feasibility
@@ -149,7 +144,7 @@ def _row(scenario: Scenario, priced: Priced, before: Load, after: Load) -> dict[
         "lost_share": lost if lost is None else round(lost, 6),
         "moved": block["moved"],
         "deferred": block["deferred"],
-        "peak_per_second": peaks(before, after)["total"]["after"],
+        "peak_per_second": told["peaks_per_second"][TOTAL]["after"],
         "window_minutes": priced.window_minutes,
         "gap": block["gap"],
         "notes": priced.notes,

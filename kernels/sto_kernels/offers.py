@@ -37,6 +37,15 @@ class Offers:
         """The same of some users, by rows, a mask or a slice."""
         return Offers(self.code_US[rows], self.low_U[rows], self.step_U[rows], self.group_U[rows], self.h_U[rows])
 
+    def columns(self) -> tuple[Array, Array, Array, Array]:
+        """What kernels are given of them: `code_US`, `low_U`, `step_U`, `group_U`."""
+        return (
+            read_only(self.code_US, np.uint16),
+            read_only(self.low_U, np.float32),
+            read_only(self.step_U, np.float32),
+            read_only(self.group_U, np.int32),
+        )
+
     def copy(self) -> "Offers":
         """The same in memory of its own."""
         return Offers(*(np.array(getattr(self, name)) for name in self.__dataclass_fields__))

@@ -67,7 +67,7 @@ def moments(
     first_GS, value_1 = np.zeros((groups, slots)), np.zeros(1)
     second_GSS = np.zeros((groups, slots, slots) if want_second else (1, slots, slots))
     _moments(
-        *_columns(offers),
+        *offers.columns(),
         read_only(cost_GS, np.float64),
         eps,
         none,
@@ -86,7 +86,7 @@ def choose(offers: Offers, cost_GS: Floats, run_key: U64, eps: float, none: floa
     key_U = splitmix64(offers.h_U ^ run_key)
     with np.errstate(over="ignore"):
         draws.choose_codes(
-            *_columns(offers),
+            *offers.columns(),
             read_only(key_U, np.uint64),
             read_only(cost_GS, np.float64),
             eps,
@@ -134,16 +134,7 @@ def choose_slots(
 
 def value_of(offers: Offers, slot_U: NDArray[np.uint8], none: float = 0.0) -> float:
     """Worth of the slots, users without one at `none`."""
-    return float(_value(*_columns(offers)[:3], read_only(slot_U, np.uint8), none))
-
-
-def _columns(offers: Offers) -> tuple[Array, Array, Array, Array]:
-    return (
-        read_only(offers.code_US, np.uint16),
-        read_only(offers.low_U, np.float32),
-        read_only(offers.step_U, np.float32),
-        read_only(offers.group_U, np.int32),
-    )
+    return float(_value(*offers.columns()[:3], read_only(slot_U, np.uint8), none))
 
 
 @jit

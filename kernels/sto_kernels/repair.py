@@ -37,7 +37,7 @@ def repair(
     """
     slot_U, load_R = slot_U.copy(), load_R.copy()
     room_R = np.where(limits.hard_R, quota_R, np.iinfo(np.int64).max)
-    tables = (*_columns(offers), *limits.entries(), read_only(cost_GS, np.float64), read_only(room_R, np.int64))
+    tables = (*offers.columns(), *limits.entries(), read_only(cost_GS, np.float64), read_only(room_R, np.int64))
     for attempt in range(ROUNDS):
         if not (load_R > room_R).any():
             break
@@ -56,7 +56,7 @@ def repair(
 def near_ties(offers: Offers, slot_U: NDArray[np.uint8], cost_GS: Floats, eps: float, none: float) -> NDArray[np.int64]:
     """Rows of users who lose little by another slot, whether or not it has room, or have none; least losses first."""
     loss_U = np.empty(len(offers))
-    _least_losses(*_columns(offers), read_only(cost_GS, np.float64), none, read_only(slot_U, np.uint8), loss_U)
+    _least_losses(*offers.columns(), read_only(cost_GS, np.float64), none, read_only(slot_U, np.uint8), loss_U)
     rows = np.flatnonzero(loss_U < NEAR_TIE * eps)
     return rows[np.argsort(loss_U[rows], kind="stable")]
 
@@ -75,15 +75,6 @@ def shed(
     tables = (read_only(offers.group_U, np.int32), *limits.entries(), read_only(room_R, np.int64))
     _drop(*tables, limits.slots, read_only(order, np.int64), slot_U, load_R)
     return slot_U, load_R
-
-
-def _columns(offers: Offers) -> tuple[Array, Array, Array, Array]:
-    return (
-        read_only(offers.code_US, np.uint16),
-        read_only(offers.low_U, np.float32),
-        read_only(offers.step_U, np.float32),
-        read_only(offers.group_U, np.int32),
-    )
 
 
 @jit

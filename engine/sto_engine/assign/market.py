@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from sto_engine.assign.census import OTHERS, Census, Starts
 from sto_engine.assign.demand import Demand
-from sto_engine.assign.resources import BIN_MS, Kind, Resource
+from sto_engine.assign.resources import BIN_MS, TOTAL, Kind, Resource
 from sto_engine.assign.window import ZoneSlots
 from sto_engine.config import Capacity
 from sto_engine.rates import BIN_MINUTES, Rate, bin_capacity, day_budget, parse_rates
+from sto_kernels.journal import DAY_MS
 from sto_kernels.limits import Int64s, Limits
 
-DAY_MS = 86_400_000
-TOTAL = "total"
 # marks the soft resource of `capacity.decluster`
 EVEN = "even"
 
@@ -80,7 +79,7 @@ def make_market(
 
     A quarter-hour from :00 or :30 on takes less by its `avoid_minutes` without sends, so that rates hold in the rest.
     """
-    providers = [OTHERS, *sorted({*limits.providers, *limits.warmup} - {TOTAL})]
+    providers = [OTHERS, *limits.limited_providers]
     classes = census.classes
     build = _Builder(limits, providers, classes, bins, _past_total(past), avoid_minutes)
     for group in range(len(classes) * len(providers)):
@@ -97,10 +96,8 @@ def make_market(
 
 def demand_of(market: Market, census: Census) -> Demand:
     """What the pre-flight asks: groups by class, provider and mask, and the capacity that fixed sends leave."""
-    place = {starts: i for i, starts in enumerate(market.classes)}
-    names = {name: i for i, name in enumerate(market.providers)}
     slots, limits = market.limits.slots, market.limits
-    rows = [(place[s] * len(names) + names.get(p, 0), mask, n) for (s, p, mask), n in sorted(census.free.items())]
+    rows = _by_group(market, census.free)
     group_G = np.array([group for group, _, _ in rows], np.int64)
     bit_S = np.uint64(1) << np.arange(slots, dtype=np.uint64)
     mask_G = np.array([mask for _, mask, _ in rows], np.uint64)
@@ -125,12 +122,20 @@ def demand_of(market: Market, census: Census) -> Demand:
 
 
 def _fixed_GS(market: Market, census: Census) -> Int64s:
+    n_GS = np.zeros((market.limits.groups, market.limits.slots), np.int64)
+    for group, slot, n in _by_group(market, census.fixed):
+        n_GS[group, slot] += n
+    return n_GS
+
+
+def _by_group(market: Market, counts: Mapping[tuple[Starts, str, int], int]) -> list[tuple[int, int, int]]:
+    """Group, mask or slot, and number of each count, in order; providers without limits are OTHERS."""
     place = {starts: i for i, starts in enumerate(market.classes)}
     names = {name: i for i, name in enumerate(market.providers)}
-    n_GS = np.zeros((len(place) * len(names), market.limits.slots), np.int64)
-    for (starts, provider, slot), n in census.fixed.items():
-        n_GS[place[starts] * len(names) + names.get(provider, 0), slot] += n
-    return n_GS
+    return [
+        (place[starts] * len(names) + names.get(provider, 0), number, n)
+        for (starts, provider, number), n in sorted(counts.items())
+    ]
 
 
 def _past_total(past: Mapping[tuple[int, str], int]) -> dict[tuple[int, str | None], int]:
@@ -178,23 +183,28 @@ class _Builder:
         self.per_bin = {who: bin_capacity(rates) for who, rates in self.rates.items()}
         self.place: dict[Resource, int] = {}
         self.rows: list[list[tuple[int, int]]] = []
+        self.uses: dict[tuple[int, str], list[tuple[int, int]]] = {}
         # units that one message takes of a resource, by its start
         self.starts_of: dict[Resource, dict[int, int]] = {}
         self.soft: dict[Resource, float] = {}
         self.room: dict[Resource, int] = {}
 
     def option(self, zone: int, provider: int, slot: int) -> None:
-        """The resources of one option."""
-        start = self.classes[zone][slot]
-        name = self.providers[provider]
+        """The resources of one option; many options start at one moment."""
+        key = self.classes[zone][slot], self.providers[provider]
+        if key not in self.uses:
+            self.uses[key] = self._uses(*key)
+        self.rows.append(list(self.uses[key]))
+
+    def _uses(self, start: int, name: str) -> list[tuple[int, int]]:
+        """Numbers of the resources of a send to a provider from a moment on, and units that it takes of them."""
         found: dict[int, int] = {}
         for who in (None,) if name == OTHERS else (None, name):
             for resource in self._resources(who, start):
                 number = self.place.setdefault(resource, len(self.place))
                 found[number] = found.get(number, 0) + 1
-                starts = self.starts_of.setdefault(resource, {})
-                starts[start] = found[number]
-        self.rows.append(sorted(found.items()))
+                self.starts_of.setdefault(resource, {})[start] = found[number]
+        return sorted(found.items())
 
     def _resources(self, who: str | None, start: int) -> list[Resource]:
         kinds: list[tuple[Kind, int]] = []

@@ -11,6 +11,8 @@ from sto_engine.slots import MINUTE_MS
 Kind = Literal["bin", "day", "slot"]
 BIN_MS = BIN_MINUTES * MINUTE_MS
 ALL_MAIL = "all mail"
+# the name of all mail in settings and reports
+TOTAL = "total"
 _MOST_PARTS, _MOST_SPANS = 3, 2
 
 

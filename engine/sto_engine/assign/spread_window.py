@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from sto_engine.config import Spread
 from sto_engine.errors import ConfigError
+from sto_engine.rates import BIN_MINUTES
 from sto_engine.zones import at
 
-BIN_MINUTES = 15
 NeedKey = tuple[int, str | None]
 
 

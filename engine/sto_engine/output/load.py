@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from sto_engine.assign.resources import TOTAL
 from sto_engine.rates import BIN_MINUTES
 
-TOTAL = "total"
 COLUMNS = ("bin_utc", "provider", "before", "after", "capacity")
 Load = Mapping[tuple[int, str], int]
 
