@@ -16,7 +16,7 @@ PACKAGES = {
     "sto_assign": ROOT / "benchmarks" / "sto_assign",
 }
 LAYERS = (
-    ("errors", "progress", "files", "memory", "rates", "slots", "zones"),
+    ("errors", "progress", "files", "memory", "rates", "slots", "zones", "executor"),
     ("config", "config_file", "tables"),
     ("ingest",),
     ("history", "simulate"),
