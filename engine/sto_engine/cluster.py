@@ -1,34 +1,303 @@
-"""Who runs which bucket: one signature, so that a cluster changes nothing but the place.
+"""Buckets on a Ray cluster, and training across it: the only file with Ray.
 
-Bucket functions are pure, so any order and any number of workers give the same bytes. The first error stops the job:
-buckets that have not begun are dropped, those under way finish, and the error is raised with its bucket.
+driver    gives out buckets a few ahead of the workers, renames what the winning tries wrote, keeps the records
+task      one bucket on one worker; work is unpickled once a process, results are counts and names
+GPU       one long-lived actor a GPU, with its share of the CPUs as threads, for work that prefers one
+group     one process a rank under Ray Train, which restarts all of them when one is lost
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from typing import TypeVar
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
 
-from sto_engine.errors import StoError
+from sto_engine.config import Cluster
+from sto_engine.engine_code import code_facts
+from sto_engine.errors import TryLater, Unavailable
+from sto_engine.executor import Executor, Group, Member, Place, Threads, Told
+from sto_engine.models.device import use_gpu
+from sto_engine.progress import Progress
+from sto_engine.ray_settings import Aside, init_arguments, prepare_environment
+from sto_engine.tries import Lost, Tries, Try, own_error, short
+from sto_engine.worker import Done, attempt, check_code
 
 T = TypeVar("T")
+LOOK_S = 5.0  # how old the size of the cluster may be: one that scales grows while work waits
+END_S = 20.0  # for work under way to end once another has failed
 
 
-def run_buckets(work: Callable[[int], T], buckets: Sequence[int], threads: int) -> Iterator[tuple[int, T]]:
-    """Yield (bucket, work(bucket)) as each is done, in no fixed order; `threads` of them run at a time."""
-    pool = ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="bucket")
-    futures: dict[Future[T], int] = {pool.submit(work, bucket): bucket for bucket in buckets}
+@contextmanager
+def open_executor(settings: Cluster, threads: int, progress: Progress) -> Iterator[Executor]:
+    """Threads of this process, or the cluster of `settings.address`: "local" is a Ray of one's own on this machine,
+    which ends with the command, "auto" the one that this machine belongs to, else HOST:PORT.
+
+    Raises UsageError (2) for an address of another kind, Unavailable (69) where Ray or the cluster is not to be had.
+    """
+    if settings.address is None:
+        yield Threads(threads)
+        return
+    began = time.monotonic()
+    ray = _connected(settings, threads)
     try:
-        for future in as_completed(futures):
-            yield futures[future], _result(future, futures[future])
+        cluster = RayCluster(ray, settings, Tries(settings.max_retries, progress))
+        told = {"cpus": cluster.cpus, "nodes": len(ray.nodes()), "gpus": cluster.gpus}
+        progress.info("cluster", address=settings.address, **told, start_s=round(time.monotonic() - began, 1))
+        with redirect_stdout(Aside(progress)):  # Ray prints there of workers that died; results are ours alone
+            yield cluster
+        cluster.end()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        ray.shutdown()
 
 
-def _result(future: "Future[T]", bucket: int) -> T:
+def _connected(settings: Cluster, threads: int) -> Any:
+    arguments = init_arguments(settings, threads)
+    prepare_environment()
     try:
-        return future.result()
-    except StoError as error:
-        raise type(error)(f"bucket {bucket}: {error}") from error
-    except Exception as error:
-        error.add_note(f"while working on bucket {bucket}")
-        raise
+        import ray
+    except ImportError as error:
+        raise Unavailable(f"--cluster needs Ray ({error}); install it with: pip install 'ray[train]'") from error
+    try:
+        ray.init(**arguments)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
+        raise Unavailable(
+            f'--cluster "{settings.address}": no Ray to work on ({short(error)}); check the address, that this machine '
+            "belongs to the cluster, and RAY_AUTH_TOKEN"
+        ) from error
+    return ray
+
+
+def _attempt(shared: list[Any], code: Mapping[str, str], arguments: tuple[Any, ...]) -> Done:
+    """In a worker: one try; `shared` holds the reference of the work, which is fetched once a process."""
+    import ray
+
+    host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    node = f"{host} ({ray.get_runtime_context().get_node_id()[:8]})"
+    return attempt(node, shared[0].hex(), lambda: ray.get(shared[0]), code, arguments)
+
+
+class _GpuWorker:
+    """The actor that has a GPU."""
+
+    def __init__(self) -> None:
+        use_gpu()
+
+    def attempt(self, *arguments: Any) -> Done:
+        return _attempt(*arguments)
+
+
+@dataclass
+class RayCluster:
+    """The Executor of a cluster; see `executor.Executor`."""
+
+    ray: Any
+    settings: Cluster
+    tries: Tries
+    in_process: bool = False
+    _actors: dict[int, Any] = field(default_factory=dict)
+    _seen: tuple[float, dict[str, float]] = (-LOOK_S, {})
+
+    @property
+    def cpus(self) -> int:
+        at, found = self._seen
+        if time.monotonic() - at >= LOOK_S:
+            found = self.ray.cluster_resources()
+            self._seen = time.monotonic(), found
+        return int(found.get("CPU", 1))
+
+    @cached_property
+    def gpus(self) -> int:
+        """GPUs that score; fixed for the run."""
+        have = int(self.ray.cluster_resources().get("GPU", 0))
+        return have if self.settings.gpus == "auto" else min(have, self.settings.gpus)
+
+    @property
+    def workers(self) -> int:
+        return max(1, self.cpus // self.settings.cpus_per_task)
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.gpus > 0
+
+    @property
+    def group(self) -> Group:
+        return RayGroup(self.ray, self.settings)
+
+    def run(
+        self, work: Callable[..., T], buckets: Iterable[int], told: Told | None = None, on: Place = "cpu"
+    ) -> Iterator[tuple[int, T]]:
+        tries = (Try(bucket, (bucket,) if told is None else (bucket, told(bucket))) for bucket in buckets)
+        for one, value in self.tries.run(self._pool(work, on), tries):
+            assert one.bucket is not None
+            yield one.bucket, value
+
+    def call(self, work: Callable[[], T]) -> T:
+        ((_, value),) = self.tries.run(self._pool(work, "cpu"), iter([Try(None, ())]))
+        result: T = value
+        return result
+
+    def _pool(self, work: Callable[..., Any], on: Place) -> "_Tasks":
+        kind = _Actors if on == "gpu" and self.on_gpu else _Tasks
+        return kind(self, [self.ray.put(work)], code_facts())
+
+    def actor(self, place: int) -> Any:
+        """The worker of a GPU, which is started when it is first asked for, or lost."""
+        if place not in self._actors:
+            asked = {"num_gpus": 1, "num_cpus": self.gpu_share, "max_concurrency": self.gpu_share, "max_restarts": 0}
+            self._actors[place] = self.ray.remote(_GpuWorker).options(**asked).remote()
+        return self._actors[place]
+
+    @property
+    def gpu_share(self) -> int:
+        """CPUs that prepare features for each GPU."""
+        return max(1, self.cpus // self.gpus)
+
+    def forget(self, place: int) -> None:
+        self._actors.pop(place, None)
+
+    def end(self) -> None:
+        for actor in self._actors.values():
+            self.ray.kill(actor)
+
+
+@dataclass
+class _Tasks:
+    """A Pool: every try is a task of its own."""
+
+    cluster: RayCluster
+    shared: list[Any]
+    code: dict[str, str]
+
+    @property
+    def workers(self) -> int:
+        return self.cluster.workers
+
+    def give(self, one: Try) -> Any:
+        settings = self.cluster.settings
+        memory = {"memory": settings.memory_per_task_mib << 20} if settings.memory_per_task_mib else {}
+        task = self.cluster.ray.remote(_attempt).options(
+            num_cpus=settings.cpus_per_task, max_retries=0, name=one.name, **memory
+        )
+        return task.remote(self.shared, self.code, one.arguments)
+
+    def ended(self, waiting: dict[Any, Try]) -> list[tuple[Any, Done | Lost]]:
+        ready, _ = self.cluster.ray.wait(list(waiting), num_returns=1, timeout=LOOK_S)
+        return [(ref, self._outcome(ref, waiting[ref])) for ref in ready]
+
+    def _outcome(self, ref: Any, one: Try) -> Done | Lost:
+        errors = self.cluster.ray.exceptions
+        try:
+            done: Done = self.cluster.ray.get(ref)
+            return done
+        except errors.RayTaskError:
+            raise  # what cannot even be sent home is a defect
+        except errors.RuntimeEnvSetupError as error:
+            raise Unavailable(f"cluster.runtime_env cannot be set up on a worker: {short(error)}") from error
+        except errors.RayError as error:
+            return Lost(f"{type(error).__name__}: {short(error)}")
+
+    def drop(self, waiting: dict[Any, Try]) -> None:
+        for ref in waiting:
+            self.cluster.ray.cancel(ref)
+        if waiting:
+            self.cluster.ray.wait(list(waiting), num_returns=len(waiting), timeout=END_S)
+
+
+@dataclass
+class _Actors(_Tasks):
+    """A Pool: tries go to the GPU that has the fewest."""
+
+    busy: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def workers(self) -> int:
+        return self.cluster.gpus * self.cluster.gpu_share
+
+    def give(self, one: Try) -> Any:
+        one.place = min(range(self.cluster.gpus), key=lambda place: (self.busy[place], place))
+        self.busy[one.place] += 1
+        return self.cluster.actor(one.place).attempt.remote(self.shared, self.code, one.arguments)
+
+    def _outcome(self, ref: Any, one: Try) -> Done | Lost:
+        assert one.place is not None
+        self.busy[one.place] -= 1
+        found = super()._outcome(ref, one)
+        if isinstance(found, Lost):
+            self.cluster.forget(one.place)
+        return found
+
+    def drop(self, waiting: dict[Any, Try]) -> None:
+        """An actor's tries are not cancelled but left to end with it."""
+        self.cluster.end()
+
+
+@dataclass(frozen=True)
+class RayGroup:
+    """Training under Ray Train (V2); see `executor.Group`."""
+
+    ray: Any
+    settings: Cluster
+
+    @property
+    def world(self) -> int:
+        return self.settings.train_workers
+
+    @property
+    def on_gpu(self) -> bool:
+        asked = self.settings.train_gpu
+        return int(self.ray.cluster_resources().get("GPU", 0)) >= self.world if asked == "auto" else asked
+
+    def run(self, loop: Callable[[Member], None], folder: Path) -> None:
+        try:
+            from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+            from ray.train.xgboost import XGBoostTrainer
+        except ImportError as error:
+            raise Unavailable(f"training on a cluster needs Ray Train ({error}); pip install 'ray[train]'") from error
+        settings, name = self.settings, "ray-train"
+        trainer = XGBoostTrainer(
+            _member_loop,
+            train_loop_config={"loop": loop, "resumes": settings.on_lost_worker == "checkpoint", "code": code_facts()},
+            scaling_config=ScalingConfig(
+                num_workers=self.world, use_gpu=self.on_gpu, resources_per_worker={"CPU": settings.train_cpus}
+            ),
+            run_config=RunConfig(
+                name=name,
+                storage_path=str(folder.absolute()),
+                failure_config=FailureConfig(max_failures=settings.max_failures),
+                checkpoint_config=CheckpointConfig(num_to_keep=1),
+            ),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:
+            raise own_error(error) or TryLater(
+                f"training was given up after {settings.max_failures} lost workers (cluster.max_failures): "
+                f"{short(error)}; run the command again"
+            ) from error
+        finally:
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _member_loop(config: dict[str, Any]) -> None:
+    """What every rank runs. The checkpoint of the stock callback costs two seconds a tree, so `loop` reports itself."""
+    from ray import train
+
+    check_code(config["code"])
+    context, resumes = train.get_context(), config["resumes"]
+
+    def report(folder: Path | None) -> None:
+        kept = train.Checkpoint.from_directory(str(folder)) if folder is not None and resumes else None
+        train.report({}, checkpoint=kept)
+
+    found = train.get_checkpoint() if resumes else None
+    with found.as_directory() if found is not None else nullcontext() as path:
+        last = Path(path) if path is not None else None
+        config["loop"](Member(context.get_world_rank(), context.get_world_size(), last, report))
+
+
+def run_buckets(work: Callable[[int], T], buckets: Iterable[int], threads: int) -> Iterator[tuple[int, T]]:
+    return Threads(threads).run(work, buckets)

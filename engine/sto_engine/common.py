@@ -3,17 +3,18 @@
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sto_engine.errors import Unavailable
 from sto_engine.options import PATH
 
 if TYPE_CHECKING:
     from sto_engine.config import Config
+    from sto_engine.executor import Executor
     from sto_engine.progress import Progress
 
 
@@ -27,6 +28,14 @@ class Setup:
     seed: int
     log_json: bool
 
+    @contextmanager
+    def executor(self) -> "Iterator[Executor]":
+        """Who runs the buckets: threads, or the cluster that --cluster or [cluster] names."""
+        from sto_engine.cluster import open_executor
+
+        with open_executor(self.config.cluster, self.threads, self.progress) as executor:
+            yield executor
+
     def show(self, result: Mapping[str, Any]) -> None:
         """The result of the command on stdout: for people on a terminal, one JSON object elsewhere."""
         from sto_engine.console import show
@@ -37,7 +46,9 @@ class Setup:
 _COMMON: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
     click.option("--config", type=PATH, metavar="FILE", help="Settings (TOML); every key has a default."),
     click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="One setting; repeatable."),
-    click.option("--cluster", metavar="ADDRESS", help='Where to run: "local", the default, is this machine.'),
+    click.option(
+        "--cluster", metavar="ADDRESS", help="Run on Ray: local, auto or HOST:PORT; default: threads of this process."
+    ),
     click.option("--threads", type=click.IntRange(1, 4096), metavar="N", help="Threads; default: every core."),
     click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, metavar="N", help="Seed; default: 0."),
     click.option("--log-json", is_flag=True, help="JSON lines on stderr and a JSON result on stdout, always."),
@@ -56,7 +67,9 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
         from sto_engine.console import choose, kernel_log
 
         config = load_config(rest.pop("config"), rest.pop("overrides"))
-        _refuse_cluster(rest.pop("cluster") or config.cluster.address)
+        address = rest.pop("cluster")
+        if address is not None:
+            config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"address": address})})
         context = click.get_current_context()
         name = context.info_name or "sto-engine"
         progress = context.with_resource(choose(name, log_json, rest.pop("quiet"), sys.stderr.isatty()))
@@ -67,8 +80,3 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_COMMON):
         wrapped = option(wrapped)
     return wrapped
-
-
-def _refuse_cluster(address: str | None) -> None:
-    if address not in (None, "local"):
-        raise Unavailable(f'--cluster "{address}": Ray is not part of this version; leave it out or say "local"')

@@ -224,7 +224,24 @@ class Spread(Section):
 
 
 class Cluster(Section):
-    address: str | None = None
+    """Where `address` is a Ray cluster: what each bucket asks of it, and how training is spread.
+
+    `gpus`: workers that score on a GPU; `on_lost_worker`: train from the first tree again, or from the last checkpoint.
+    """
+
+    address: Annotated[str, Field(min_length=1)] | None = None
+    cpus_per_task: Annotated[int, Field(ge=1, le=4096)] = 1
+    memory_per_task_mib: Annotated[int, Field(ge=0)] = 0
+    gpus: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    max_retries: Annotated[int, Field(ge=0)] = 3
+    runtime_env: dict[str, Any] = {}
+    train_workers: Annotated[int, Field(ge=1, le=4096)] = 1
+    train_cpus: Annotated[int, Field(ge=1, le=4096)] = 2
+    train_gpu: Literal["auto"] | bool = "auto"
+    checkpoint_trees: Annotated[int, Field(ge=1)] = 50
+    on_lost_worker: Literal["restart", "checkpoint"] = "restart"
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    external_memory: bool = False
 
 
 class Output(Section):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import sto_engine
-import sto_kernels
 from sto_engine.assign.arms import check_experiment
 from sto_engine.assign.frequency import check_frequency
 from sto_engine.assign.plan_json import Told
@@ -16,6 +15,7 @@ from sto_engine.assign.preflight import check_provider_names
 from sto_engine.assign.spread_window import window_minutes
 from sto_engine.assign.window import window_never_opens
 from sto_engine.config import Config
+from sto_engine.engine_code import code_sha256
 from sto_engine.errors import BadData, ConfigError, UsageError
 from sto_engine.files import canonical_json
 from sto_engine.history.providers import known_providers, provider_map
@@ -208,16 +208,6 @@ def _facts(request: ScoreRequest, plan: Plan, bundle: Bundle | None, prices: Pas
         "dump_features": request.dump_features,
         "seed": plan.seed,
         "schema": {"tables": TABLES_VERSION, "hash": f"{HASH_NAME}/{HASH_VERSION}"},
-        "code": {"version": sto_engine.__version__, "sha256": _code_sha256()},
+        "code": {"version": sto_engine.__version__, "sha256": code_sha256()},
         "tzdata": tzdata_version(),
     }
-
-
-def _code_sha256() -> str:
-    """Hash of the source of both packages, so that a changed engine never passes for the run of another."""
-    digest = hashlib.sha256()
-    for package in (sto_engine, sto_kernels):
-        root = Path(next(iter(package.__path__)))
-        for path in sorted(root.rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()

@@ -119,8 +119,6 @@ def test_version_is_the_one_of_the_package() -> None:
         ([*SCORE, "--exit-code-if-complete", "256"], 2, "256"),
         (["train", "--store", "s", "--bundle", "b", "--if-older-than", "7"], 2, "7d"),
         (["ingest", "--store", "s"], 2, "EVENTS"),
-        ([*SCORE, "--cluster", "10.0.0.1:6379"], 69, "Ray is not part of this version"),
-        ([*SCORE, "--set", "cluster.address=auto"], 69, "Ray is not part of this version"),
         ([*SCORE, "--config", "absent.toml"], 66, "absent.toml"),
         ([*SCORE, "--set", "window.begin=8"], 78, "window."),
         ([*SCORE, "--set", "slots.grid=25"], 78, "slots.grid"),

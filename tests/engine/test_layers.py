@@ -16,7 +16,7 @@ PACKAGES = {
     "sto_assign": ROOT / "benchmarks" / "sto_assign",
 }
 LAYERS = (
-    ("errors", "progress", "files", "memory", "rates", "slots", "zones", "executor"),
+    ("errors", "progress", "files", "memory", "rates", "slots", "zones", "executor", "engine_code"),
     ("config", "config_file", "tables"),
     ("ingest",),
     ("history", "simulate"),
@@ -25,6 +25,8 @@ LAYERS = (
     ("plan", "previous"),
     ("train", "view", "entry", "choose", "settle", "score"),
     ("output", "evaluate"),
+    ("worker", "ray_settings"),
+    ("tries",),
     ("cluster",),
     (
         "open_previous",

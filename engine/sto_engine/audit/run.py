@@ -34,9 +34,9 @@ from sto_engine.audit.prices import VARIANTS, price_rules
 from sto_engine.audit.report import Facts, write_report
 from sto_engine.audit.sample import Sampled
 from sto_engine.audit.tally import Tally, add_up, tally_bucket
-from sto_engine.cluster import run_buckets
 from sto_engine.config import Config
 from sto_engine.errors import BadData
+from sto_engine.executor import Threads
 from sto_engine.ingest.store import Store
 from sto_engine.progress import Progress
 from sto_engine.zones import midnight_ms
@@ -87,7 +87,7 @@ class _Audit:
         def work(bucket: int) -> Tally:
             return tally_bucket(store, bucket, midnight_ms(day), self.config, each)
 
-        for bucket, found in run_buckets(work, range(store.buckets), self.threads):
+        for bucket, found in Threads(self.threads).run(work, range(store.buckets)):
             done[bucket] = found
             self.progress.advance("count")
         return add_up([done[bucket] for bucket in sorted(done)])

@@ -18,6 +18,7 @@ from sto_engine.errors import BadData
 from sto_engine.history.bucket import Bucket
 from sto_engine.models.attention import blend, history_priors, history_sums, reasons, tonights_priors
 from sto_engine.models.bundle import Bundle
+from sto_engine.models.device import slot_margins
 from sto_engine.models.features import CROSS, FEATURES, USER_FEATURES, Features, blocks, build_features
 from sto_engine.models.policy import Tensors, Utilities
 from sto_engine.models.priors import Priors
@@ -73,7 +74,6 @@ def slot_scores(bundle: Bundle, features: Features) -> NDArray[np.float32]:
 
     Raises BadData (65) for a forest that is not whole.
     """
-    from sto_kernels.margins_numpy import slot_margins
     from sto_kernels.pack import PackError
 
     slots = features.cross_XSU.shape[1]
@@ -82,8 +82,7 @@ def slot_scores(bundle: Bundle, features: Features) -> NDArray[np.float32]:
     except PackError as error:
         raise BadData(f"bundle {bundle.path} holds no usable forest: {error}") from error
     base_SU = features.base(bundle.table("base_weight_5", (5,)))
-    # Buckets run in parallel already; one thread each keeps --threads what it says.
-    return slot_margins(forest, features.user_FU, features.cross_XSU, base_SU, threads=1)
+    return slot_margins(forest, features.user_FU, features.cross_XSU, base_SU)
 
 
 @lru_cache(maxsize=4)

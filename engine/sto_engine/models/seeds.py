@@ -20,6 +20,7 @@ from sto_engine.history.bucket import DAY_MS, Bucket
 from sto_engine.history.profile import build_profile
 from sto_engine.models.boosted import check_features
 from sto_engine.models.bundle import Bundle
+from sto_engine.models.device import slot_margins
 from sto_engine.models.histogram import COHORT, EVERYONE, MIN_ACTS, act_sums, add_acts
 from sto_engine.models.policy import Tensors, Utilities
 from sto_engine.models.seed_features import SLOT_FEATURES, slot_matrix, user_features, user_matrix
@@ -97,7 +98,6 @@ class SeedBoosted:
         return None
 
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
-        from sto_kernels.margins_numpy import slot_margins
         from sto_kernels.pack import PackError
 
         profile = build_profile(bucket, self.grid, self.model.half_life_days)
@@ -105,8 +105,7 @@ class SeedBoosted:
             forest = _forest(self.bundle.forest, self.grid, day)
         except PackError as error:
             raise BadData(f"bundle {self.bundle.path} holds no usable forest: {error}") from error
-        # Buckets run in parallel already; one thread each keeps --threads what it says.
-        margin_US = slot_margins(forest, user_matrix(profile), threads=1)
+        margin_US = slot_margins(forest, user_matrix(profile))
         p_open_US = (1.0 / (1.0 + np.exp(-margin_US.astype(np.float64)))).astype(np.float32)
         known_U = (profile.acts_U > 0) | (profile.sends_U > 0)
         reason_U = np.where(known_U, "model", "global").astype(object)

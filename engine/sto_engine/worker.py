@@ -1,0 +1,71 @@
+"""What a worker process of a cluster does with a bucket: the work of the phase is unpickled once, errors are values."""
+
+import logging
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sto_engine.engine_code import code_facts
+from sto_engine.errors import Unavailable
+from sto_engine.memory import keep_freed_memory
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a try brings home: a value or an error, from which machine, and what the kernels had to say."""
+
+    node: str
+    value: Any = None
+    error: Exception | None = None
+    trace: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+_loaded: dict[str, Any] = {}  # the work of the phase under way
+
+
+def attempt(
+    node: str, phase: str, load: Callable[[], Any], code: Mapping[str, str], arguments: tuple[Any, ...]
+) -> Done:
+    """`work(*arguments)` of the work that `load` gives; `phase` names it, `code` is what the driver runs."""
+    heard, log = _Heard(), logging.getLogger("sto_kernels")
+    log.addHandler(heard)
+    try:
+        if phase not in _loaded:
+            check_code(code)
+            keep_freed_memory()
+            work = load()
+            _loaded.clear()
+            _loaded[phase] = work
+        value = _loaded[phase](*arguments)
+        return Done(node, value, warnings=tuple(heard.lines))
+    except Exception as error:
+        return Done(node, None, error, traceback.format_exc(), tuple(heard.lines))
+    finally:
+        log.removeHandler(heard)
+
+
+def check_code(code: Mapping[str, str]) -> None:
+    """Unavailable (69) where this process runs other code than `code`: the same inputs would make other bytes."""
+    found = code_facts()
+    other = [
+        f"{name} {found.get(name)} against the driver's {told}"
+        for name, told in code.items()
+        if found.get(name) != told
+    ]
+    if other:
+        raise Unavailable(
+            f"a worker must run what the driver runs; found {', '.join(other)}; install the same everywhere"
+        )
+
+
+class _Heard(logging.Handler):
+    """Warnings of the kernels while a bucket is worked on."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
