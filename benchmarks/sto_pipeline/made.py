@@ -58,9 +58,10 @@ class Work:
         name, source = f"store-u{case.users}", _digest(*_store_code(), Path(events.__file__))
         return self._made(name, source, lambda out: _compacted(out, files, None, case.buckets, self.threads))
 
-    def world(self, users: int) -> Path:
-        """A simulated sender of some 10 events a recipient: `events`, `recipients.parquet`."""
-        return self._made(f"world-u{users}", "", lambda out: _simulate(out, users, self.threads))
+    def world(self, users: int, campaigns_per_day: str = CAMPAIGNS_PER_DAY) -> Path:
+        """A simulated sender, by default of some 10 events a recipient: `events`, `recipients.parquet`."""
+        name = f"world-u{users}" + ("" if campaigns_per_day == CAMPAIGNS_PER_DAY else f"-c{campaigns_per_day}")
+        return self._made(name, "", lambda out: _simulate(out, users, campaigns_per_day, self.threads))
 
     def world_store(self, users: int, buckets: int) -> Path:
         """Its compacted store."""
@@ -98,8 +99,8 @@ def _compacted(out: Path, files: Path, people: Path | None, buckets: int, thread
     compact(out, threads, Silent())
 
 
-def _simulate(out: Path, users: int, threads: int) -> None:
-    options = ["--users", str(users), "--campaigns-per-day", CAMPAIGNS_PER_DAY, "--threads", str(threads)]
+def _simulate(out: Path, users: int, campaigns_per_day: str, threads: int) -> None:
+    options = ["--users", str(users), "--campaigns-per-day", campaigns_per_day, "--threads", str(threads)]
     engine("simulate", "--out", str(out), *options)
     # what was true decides nothing here, and is the largest file
     (out / "truth.parquet").unlink()

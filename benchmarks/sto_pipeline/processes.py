@@ -22,6 +22,7 @@ class Ended:
     core_s: float
     peak_mib: float
     out: str
+    err: str = ""
 
 
 class ChildFailed(Exception):
@@ -53,7 +54,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], timeout_s: float
             said = " ".join((err.read() or out.read()).split())[-ERROR_CHARS:]
             raise ChildFailed(f"{Path(command[0]).name} ended with {child.returncode}: {said}")
         core_s = usage.ru_utime + usage.ru_stime
-        return Ended(seconds, core_s, watch.peak_mib, out.read())
+        return Ended(seconds, core_s, watch.peak_mib, out.read(), err.read())
 
 
 class _Watch(threading.Thread):

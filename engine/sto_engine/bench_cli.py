@@ -146,6 +146,34 @@ def assign(
     _measure(suite, plan, Line, setup, json_path)
 
 
+@bench.command()
+@click.option("--quick", is_flag=True, help="Up to 200,000 recipients; figures for a first look only.")
+@click.option("--full", is_flag=True, help="Every case, up to 20 million recipients: 20 minutes and 20 GB.")
+@click.option("--json", "json_path", type=PATH, metavar="FILE", help="Keep the measurements, one JSON line each.")
+@click.option("--case", "cases", multiple=True, metavar="NAME", help="This case only; repeatable.")
+@click.option("--work", type=PATH, metavar="DIR", help="Where inputs are kept; default: the user's cache.")
+@common
+def scale(
+    setup: Setup, quick: bool, full: bool, json_path: Path | None, cases: tuple[str, ...], work: Path | None
+) -> None:
+    """What a recipient and an event cost each command at several sizes, what the driver holds, what Ray adds.
+
+    Each command is a process of its own. One that loses a row gets no time and the command ends with 65.
+
+    \b
+    Example:  sto-engine bench scale --quick --json scale.jsonl
+    """
+    tier = _tier("scale", quick, full)
+    from sto_scale import suite
+    from sto_scale.records import Line
+
+    try:
+        plan = suite.make_plan(tier, cases, setup.threads, work)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    _measure(suite, plan, Line, setup, json_path)
+
+
 def _pipeline(
     kind: "Kind",
     setup: Setup,
