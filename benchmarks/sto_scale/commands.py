@@ -11,7 +11,7 @@ from typing import Any
 
 from sto_pipeline import processes
 
-POLL_S, TIMEOUT_S = 0.5, 3600.0
+POLL_S, TIMEOUT_S = 0.2, 3600.0
 
 
 @dataclass(frozen=True)
