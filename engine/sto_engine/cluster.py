@@ -9,7 +9,7 @@ group     one process a rank under Ray Train, which restarts all of them when on
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sto_engine.config import Cluster
-from sto_engine.engine_code import code_facts
 from sto_engine.errors import TryLater, Unavailable
 from sto_engine.executor import Executor, Group, Member, Place, Threads, Told
 from sto_engine.models.device import use_gpu
 from sto_engine.progress import Progress
-from sto_engine.ray_settings import Aside, init_arguments, prepare_environment
+from sto_engine.ray_settings import LOCAL, Aside, check_fits, init_arguments, prepare_environment
 from sto_engine.tries import Lost, Tries, Try, own_error, short
-from sto_engine.worker import Done, attempt, check_code
+from sto_engine.worker import Done, Home, attempt
 
 T = TypeVar("T")
 LOOK_S = 5.0  # how old the size of the cluster may be: one that scales grows while work waits
@@ -43,15 +42,17 @@ def open_executor(settings: Cluster, threads: int, progress: Progress) -> Iterat
         return
     began = time.monotonic()
     ray = _connected(settings, threads)
-    try:
-        cluster = RayCluster(ray, settings, Tries(settings.max_retries, progress))
-        told = {"cpus": cluster.cpus, "nodes": len(ray.nodes()), "gpus": cluster.gpus}
-        progress.info("cluster", address=settings.address, **told, start_s=round(time.monotonic() - began, 1))
-        with redirect_stdout(Aside(progress)):  # Ray prints there of workers that died; results are ours alone
+    with redirect_stdout(Aside(progress)):  # Ray prints there of workers that died; results are ours alone
+        try:
+            cluster = RayCluster(ray, settings, Tries(settings.max_retries, progress))
+            nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+            check_fits(settings, cluster.cpus, max(nodes, default=0), progress)
+            told = {"cpus": cluster.cpus, "nodes": len(nodes), "gpus": cluster.gpus}
+            progress.info("cluster", address=settings.address, **told, start_s=round(time.monotonic() - began, 1))
             yield cluster
-        cluster.end()
-    finally:
-        ray.shutdown()
+            cluster.end()
+        finally:
+            ray.shutdown()
 
 
 def _connected(settings: Cluster, threads: int) -> Any:
@@ -71,13 +72,13 @@ def _connected(settings: Cluster, threads: int) -> Any:
     return ray
 
 
-def _attempt(shared: list[Any], code: Mapping[str, str], arguments: tuple[Any, ...]) -> Done:
+def _attempt(shared: list[Any], home: Home, arguments: tuple[Any, ...]) -> Done:
     """In a worker: one try; `shared` holds the reference of the work, which is fetched once a process."""
     import ray
 
     host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     node = f"{host} ({ray.get_runtime_context().get_node_id()[:8]})"
-    return attempt(node, shared[0].hex(), lambda: ray.get(shared[0]), code, arguments)
+    return attempt(node, shared[0].hex(), lambda: ray.get(shared[0]), home, arguments)
 
 
 class _GpuWorker:
@@ -98,7 +99,7 @@ class RayCluster:
     settings: Cluster
     tries: Tries
     in_process: bool = False
-    _actors: dict[int, Any] = field(default_factory=dict)
+    actors: dict[int, Any] = field(default_factory=dict)
     _seen: tuple[float, dict[str, float]] = (-LOOK_S, {})
 
     @property
@@ -125,7 +126,8 @@ class RayCluster:
 
     @property
     def group(self) -> Group:
-        return RayGroup(self.ray, self.settings)
+        own = max(1, min(self.settings.train_cpus, self.cpus // self.settings.train_workers))
+        return RayGroup(self.ray, self.settings, own if self.settings.address == LOCAL else self.settings.train_cpus)
 
     def run(
         self, work: Callable[..., T], buckets: Iterable[int], told: Told | None = None, on: Place = "cpu"
@@ -142,25 +144,22 @@ class RayCluster:
 
     def _pool(self, work: Callable[..., Any], on: Place) -> "_Tasks":
         kind = _Actors if on == "gpu" and self.on_gpu else _Tasks
-        return kind(self, [self.ray.put(work)], code_facts())
+        return kind(self, [self.ray.put(work)], Home.of_this_process())
 
     def actor(self, place: int) -> Any:
         """The worker of a GPU, which is started when it is first asked for, or lost."""
-        if place not in self._actors:
+        if place not in self.actors:
             asked = {"num_gpus": 1, "num_cpus": self.gpu_share, "max_concurrency": self.gpu_share, "max_restarts": 0}
-            self._actors[place] = self.ray.remote(_GpuWorker).options(**asked).remote()
-        return self._actors[place]
+            self.actors[place] = self.ray.remote(_GpuWorker).options(**asked).remote()
+        return self.actors[place]
 
     @property
     def gpu_share(self) -> int:
         """CPUs that prepare features for each GPU."""
         return max(1, self.cpus // self.gpus)
 
-    def forget(self, place: int) -> None:
-        self._actors.pop(place, None)
-
     def end(self) -> None:
-        for actor in self._actors.values():
+        for actor in self.actors.values():
             self.ray.kill(actor)
 
 
@@ -170,7 +169,7 @@ class _Tasks:
 
     cluster: RayCluster
     shared: list[Any]
-    code: dict[str, str]
+    home: Home
 
     @property
     def workers(self) -> int:
@@ -182,7 +181,7 @@ class _Tasks:
         task = self.cluster.ray.remote(_attempt).options(
             num_cpus=settings.cpus_per_task, max_retries=0, name=one.name, **memory
         )
-        return task.remote(self.shared, self.code, one.arguments)
+        return task.remote(self.shared, self.home, one.arguments)
 
     def ended(self, waiting: dict[Any, Try]) -> list[tuple[Any, Done | Lost]]:
         ready, _ = self.cluster.ray.wait(list(waiting), num_returns=1, timeout=LOOK_S)
@@ -220,14 +219,14 @@ class _Actors(_Tasks):
     def give(self, one: Try) -> Any:
         one.place = min(range(self.cluster.gpus), key=lambda place: (self.busy[place], place))
         self.busy[one.place] += 1
-        return self.cluster.actor(one.place).attempt.remote(self.shared, self.code, one.arguments)
+        return self.cluster.actor(one.place).attempt.remote(self.shared, self.home, one.arguments)
 
     def _outcome(self, ref: Any, one: Try) -> Done | Lost:
         assert one.place is not None
         self.busy[one.place] -= 1
         found = super()._outcome(ref, one)
         if isinstance(found, Lost):
-            self.cluster.forget(one.place)
+            self.cluster.actors.pop(one.place, None)
         return found
 
     def drop(self, waiting: dict[Any, Try]) -> None:
@@ -241,6 +240,7 @@ class RayGroup:
 
     ray: Any
     settings: Cluster
+    cpus: int
 
     @property
     def world(self) -> int:
@@ -257,12 +257,12 @@ class RayGroup:
             from ray.train.xgboost import XGBoostTrainer
         except ImportError as error:
             raise Unavailable(f"training on a cluster needs Ray Train ({error}); pip install 'ray[train]'") from error
-        settings, name = self.settings, "ray-train"
+        settings, name, resumes = self.settings, "ray-train", self.settings.on_lost_worker == "checkpoint"
         trainer = XGBoostTrainer(
             _member_loop,
-            train_loop_config={"loop": loop, "resumes": settings.on_lost_worker == "checkpoint", "code": code_facts()},
+            train_loop_config={"loop": loop, "resumes": resumes, "home": Home.of_this_process()},
             scaling_config=ScalingConfig(
-                num_workers=self.world, use_gpu=self.on_gpu, resources_per_worker={"CPU": settings.train_cpus}
+                num_workers=self.world, use_gpu=self.on_gpu, resources_per_worker={"CPU": self.cpus}
             ),
             run_config=RunConfig(
                 name=name,
@@ -274,10 +274,8 @@ class RayGroup:
         try:
             trainer.fit()
         except Exception as error:
-            raise own_error(error) or TryLater(
-                f"training was given up after {settings.max_failures} lost workers (cluster.max_failures): "
-                f"{short(error)}; run the command again"
-            ) from error
+            told = f"training was given up after {settings.max_failures} lost workers (cluster.max_failures)"
+            raise own_error(error) or TryLater(f"{told}: {short(error)}; run the command again") from error
         finally:
             shutil.rmtree(folder / name, ignore_errors=True)
 
@@ -286,7 +284,7 @@ def _member_loop(config: dict[str, Any]) -> None:
     """What every rank runs. The checkpoint of the stock callback costs two seconds a tree, so `loop` reports itself."""
     from ray import train
 
-    check_code(config["code"])
+    config["home"].enter()
     context, resumes = train.get_context(), config["resumes"]
 
     def report(folder: Path | None) -> None:

@@ -226,7 +226,8 @@ class Spread(Section):
 class Cluster(Section):
     """Where `address` is a Ray cluster: what each bucket asks of it, and how training is spread.
 
-    `gpus`: workers that score on a GPU; `on_lost_worker`: train from the first tree again, or from the last checkpoint.
+    `scratch`: a folder that all machines see, for dry runs and plans (default: beside the store); `gpus`: workers that
+    score on a GPU; `on_lost_worker`: train from the first tree again, or from the last checkpoint.
     """
 
     address: Annotated[str, Field(min_length=1)] | None = None
@@ -235,6 +236,7 @@ class Cluster(Section):
     gpus: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     max_retries: Annotated[int, Field(ge=0)] = 3
     runtime_env: dict[str, Any] = {}
+    scratch: Path | None = None
     train_workers: Annotated[int, Field(ge=1, le=4096)] = 1
     train_cpus: Annotated[int, Field(ge=1, le=4096)] = 2
     train_gpu: Literal["auto"] | bool = "auto"

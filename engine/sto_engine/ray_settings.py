@@ -3,16 +3,23 @@
 import io
 import logging
 import os
+import re
 from typing import Any
 
 from sto_engine.config import Cluster
-from sto_engine.errors import UsageError
+from sto_engine.errors import ConfigError, UsageError
 from sto_engine.progress import Progress
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 LOCAL, AUTO = "local", "auto"
 LOCAL_STORE_BYTES = 256 << 20  # nothing but the work of a phase lies in it
 # what a process of Ray does where nobody set it otherwise; without a token anybody who reaches a port runs code
-DEFAULTS = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+DEFAULTS = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how long a report, and the end, wait to be seen
+}
 
 
 def prepare_environment() -> None:
@@ -47,6 +54,20 @@ def _env_vars(settings: Cluster) -> dict[str, str]:
     return {"POLARS_MAX_THREADS": threads, "OMP_NUM_THREADS": threads, **settings.runtime_env.get("env_vars", {})}
 
 
+def check_fits(settings: Cluster, cpus: int, largest: int, progress: Progress) -> None:
+    """Work that no machine has room for would wait for ever: ConfigError (78) on this one, a warning on a cluster,
+    where a machine may join. `cpus` of all machines, of which the largest has `largest`."""
+    train = settings.train_workers if settings.address == LOCAL else settings.train_workers * settings.train_cpus
+    wanted = {"cluster.cpus_per_task": (settings.cpus_per_task, largest), "cluster.train_workers": (train, cpus)}
+    for key, (need, have) in wanted.items():
+        if need <= have:
+            continue
+        text = f"{key} asks for {need} CPUs; found {have}"
+        if settings.address == LOCAL:
+            raise ConfigError(f"{text} on this machine; lower it, or raise --threads")
+        progress.warn("cluster", detail=f"{text}: such work waits until machines join")
+
+
 class Aside(io.TextIOBase):
     """Text that is no result, line by line to the log."""
 
@@ -54,7 +75,7 @@ class Aside(io.TextIOBase):
         self._progress = progress
 
     def write(self, text: str) -> int:
-        for line in text.splitlines():
+        for line in _COLOUR.sub("", text).splitlines():
             if line.strip():
                 self._progress.info("ray", detail=line.strip()[:500])
         return len(text)

@@ -1,6 +1,7 @@
 """What a worker process of a cluster does with a bucket: the work of the phase is unpickled once, errors are values."""
 
 import logging
+import os
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,31 @@ from typing import Any
 from sto_engine.engine_code import code_facts
 from sto_engine.errors import Unavailable
 from sto_engine.memory import keep_freed_memory
+
+
+@dataclass(frozen=True)
+class Home:
+    """What a worker must share with the driver: its code, and the folder that relative paths are meant from."""
+
+    code: Mapping[str, str]
+    folder: str
+
+    @classmethod
+    def of_this_process(cls) -> "Home":
+        return cls(code_facts(), os.getcwd())
+
+    def enter(self) -> None:
+        """Make this process work as the driver would. Unavailable (69) where it runs other code: the same inputs would
+        make other bytes."""
+        found = code_facts()
+        other = [f"{name} {found.get(name)} for {told}" for name, told in self.code.items() if found.get(name) != told]
+        if other:
+            raise Unavailable(
+                f"workers must run what the driver runs; found {', '.join(other)}; install the same everywhere"
+            )
+        if os.path.isdir(self.folder):
+            os.chdir(self.folder)
+        keep_freed_memory()
 
 
 @dataclass(frozen=True)
@@ -25,16 +51,13 @@ class Done:
 _loaded: dict[str, Any] = {}  # the work of the phase under way
 
 
-def attempt(
-    node: str, phase: str, load: Callable[[], Any], code: Mapping[str, str], arguments: tuple[Any, ...]
-) -> Done:
-    """`work(*arguments)` of the work that `load` gives; `phase` names it, `code` is what the driver runs."""
+def attempt(node: str, phase: str, load: Callable[[], Any], home: Home, arguments: tuple[Any, ...]) -> Done:
+    """`work(*arguments)` of the work that `load` gives; `phase` names it."""
     heard, log = _Heard(), logging.getLogger("sto_kernels")
     log.addHandler(heard)
     try:
         if phase not in _loaded:
-            check_code(code)
-            keep_freed_memory()
+            home.enter()
             work = load()
             _loaded.clear()
             _loaded[phase] = work
@@ -44,20 +67,6 @@ def attempt(
         return Done(node, None, error, traceback.format_exc(), tuple(heard.lines))
     finally:
         log.removeHandler(heard)
-
-
-def check_code(code: Mapping[str, str]) -> None:
-    """Unavailable (69) where this process runs other code than `code`: the same inputs would make other bytes."""
-    found = code_facts()
-    other = [
-        f"{name} {found.get(name)} against the driver's {told}"
-        for name, told in code.items()
-        if found.get(name) != told
-    ]
-    if other:
-        raise Unavailable(
-            f"a worker must run what the driver runs; found {', '.join(other)}; install the same everywhere"
-        )
 
 
 class _Heard(logging.Handler):
