@@ -27,6 +27,7 @@ class Travelling:
     seed: int = 0
     workers: int = 2
     in_process: bool = False
+    on_gpu: bool = False
     group: Group | None = None
 
     def run(

@@ -153,10 +153,11 @@ class RayCluster:
             self.actors[place] = self.ray.remote(_GpuWorker).options(**asked).remote()
         return self.actors[place]
 
-    @property
+    @cached_property
     def gpu_share(self) -> int:
-        """CPUs that prepare features for each GPU."""
-        return max(1, self.cpus // self.gpus)
+        """CPUs that prepare features for each GPU: those of its machine."""
+        machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+        return max(1, min(int(have.get("CPU", 1) // have["GPU"]) for have in machines))
 
     def end(self) -> None:
         for actor in self.actors.values():

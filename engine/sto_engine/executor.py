@@ -58,6 +58,10 @@ class Executor(Protocol):
         """Whether work sees the memory of this process; elsewhere work and results are pickled."""
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether there are GPUs for work that prefers one."""
+
+    @property
     def group(self) -> Group | None:
         """Who trains across machines; None where this process does."""
 
@@ -80,6 +84,7 @@ class Threads:
 
     workers: int
     in_process: bool = True
+    on_gpu: bool = False
     group: Group | None = None
 
     def run(

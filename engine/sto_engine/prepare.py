@@ -73,8 +73,11 @@ class Prepared:
     warnings: list[str]
 
 
-def prepare(request: ScoreRequest, config: Config, progress: Progress) -> Prepared:
-    """Open and check everything that a run depends on; raises before anything is written."""
+def prepare(request: ScoreRequest, config: Config, progress: Progress, on_gpu: bool = False) -> Prepared:
+    """Open and check everything that a run depends on; raises before anything is written.
+
+    `on_gpu`: a forest is scored on GPUs, which agree with CPUs to rounding, so that the run is another one.
+    """
     _refuse(request, config)
     store = Store.open(request.store)
     check_experiment(config.experiment, store.id_type)
@@ -104,6 +107,8 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress) -> Prepar
     )
     _check_control_time(plan)
     facts = _facts(request, plan, bundle, prices_run)
+    if on_gpu and bundle is not None:
+        facts["device"] = "cuda"
     run_id = hashlib.sha256(canonical_json(facts)).hexdigest()[:16]
     warnings = _warnings(plan)
     for warning in warnings:
