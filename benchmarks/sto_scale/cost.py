@@ -79,14 +79,14 @@ def run_ingest(lab: Lab, figures: Figures) -> Turn:
     _expect("events", rows(files), ran.result["events"])
     _expect("recipients", case.users, ran.result["recipients"])
     raw = folder_bytes(files / "events") + (files / "recipients.parquet").stat().st_size
-    return _measured(figures, ran, case, raw_bytes=raw, store_bytes=folder_bytes(lab.store))
+    return _measured(figures, ran, case, "store_bytes", raw_bytes=raw, store_bytes=folder_bytes(lab.store))
 
 
 def run_compact(lab: Lab, figures: Figures) -> Turn:
     store, events = lab.needed_store(), rows(sender(lab.case, lab.work))
     ran = command("compact", "--store", str(store), *lab.threads, watched=store)
     _expect("events", events, ran.result["rows"])
-    return _measured(figures, ran, lab.case, store_bytes=folder_bytes(store))
+    return _measured(figures, ran, lab.case, "store_bytes", store_bytes=folder_bytes(store))
 
 
 def run_train(lab: Lab, figures: Figures) -> Turn:
@@ -95,12 +95,12 @@ def run_train(lab: Lab, figures: Figures) -> Turn:
     ran = command("train", "--store", str(lab.needed_store()), "--bundle", str(out), "--force", *lab.threads)
     if not ran.result["rows"] or not (out / "bundle.json").exists():
         raise GateFailed(f"train must save a bundle made of rows; found {ran.result['rows']} rows")
-    return _measured(figures, ran, lab.case, rows=ran.result["rows"], bundle_bytes=folder_bytes(out))
+    return _measured(figures, ran, lab.case, "", rows=ran.result["rows"], bundle_bytes=folder_bytes(out))
 
 
-def run_score(lab: Lab, figures: Figures, *more: str) -> Turn:
-    ran = score(lab, *more)
-    return _measured(figures, ran, lab.case, **shards(lab.case, Path(ran.result["run"])))
+def run_score(lab: Lab, figures: Figures) -> Turn:
+    ran = score(lab)
+    return _measured(figures, ran, lab.case, "shard_bytes", **shards(lab.case, Path(ran.result["run"])))
 
 
 def score(lab: Lab, *more: str) -> Ran:
@@ -123,8 +123,11 @@ def shards(case: Case, run: Path) -> dict[str, float]:
     }
 
 
-def _measured(figures: Figures, ran: Ran, case: Case, **found: float) -> Turn:
-    figures.update(found, peak_disk_bytes=float(ran.disk))
+def _measured(figures: Figures, ran: Ran, case: Case, written: str, **found: float) -> Turn:
+    """The turn of a command; where its folder was watched, the most that it held, which is no less than `written`."""
+    figures.update(found)
+    if written:
+        figures["peak_disk_bytes"] = max(float(ran.disk), found[written])
     return as_turn(ran, case.users)
 
 

@@ -6,6 +6,7 @@ is everything else: imports, and for Ray its start and end.
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from sto_bench.contest import Missing
 from sto_pipeline.contest import Turn
@@ -43,7 +44,7 @@ def _turn(lab: Lab, part: str, by: str, figures: Figures) -> Turn:
 
 def _score(lab: Lab, figures: Figures, *more: str) -> Ran:
     ran = score(lab, *more)
-    figures.update(shards(lab.case, lab.work.root / "scale-runs" / f"run={ran.result['run_id']}"))
+    figures.update(shards(lab.case, Path(ran.result["run"])))
     return ran
 
 

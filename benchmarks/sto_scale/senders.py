@@ -59,5 +59,5 @@ def _under_other_ids(table: pa.Table, copies: int) -> Iterator[pa.Table]:
     """The first copy is the table itself. Ids are 64 random bits, so those of two copies do not meet."""
     at, ids = table.schema.get_field_index("user_id"), table["user_id"].to_numpy()
     for number in range(copies):
-        other = ids ^ np.uint64(number * 0x9E3779B97F4A7C15 % (1 << 64))
+        other = ids ^ np.uint64(number * 0xD1B54A32D192ED03 % (1 << 64))
         yield table.set_column(at, table.schema.field(at), pa.array(other))
