@@ -16,13 +16,17 @@ ERROR_CHARS = 300
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that ended well: wall and CPU seconds from start to end, peak memory with children, what it said."""
+    """A process that ended well: wall and CPU seconds from start to end, peak memory with children, what it said.
+
+    `own_mib` is the peak of the process without its children.
+    """
 
     seconds: float
     core_s: float
     peak_mib: float
     out: str
     err: str = ""
+    own_mib: float = 0.0
 
 
 class ChildFailed(Exception):
@@ -54,7 +58,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], timeout_s: float
             said = " ".join((err.read() or out.read()).split())[-ERROR_CHARS:]
             raise ChildFailed(f"{Path(command[0]).name} ended with {child.returncode}: {said}")
         core_s = usage.ru_utime + usage.ru_stime
-        return Ended(seconds, core_s, watch.peak_mib, out.read(), err.read())
+        return Ended(seconds, core_s, watch.peak_mib, out.read(), err.read(), watch.own_mib)
 
 
 class _Watch(threading.Thread):
@@ -62,12 +66,13 @@ class _Watch(threading.Thread):
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
-        self._pid, self._done, self.peak_mib = pid, threading.Event(), 0.0
+        self._pid, self._done, self.peak_mib, self.own_mib = pid, threading.Event(), 0.0, 0.0
 
     def run(self) -> None:
         while not self._done.wait(POLL_S):
             now, peaks = zip(*(_memory_mib(pid) for pid in _family(self._pid)), strict=True)
             self.peak_mib = max(self.peak_mib, sum(now), *peaks)
+            self.own_mib = max(self.own_mib, now[0], peaks[0])
 
     def stop(self) -> None:
         self._done.set()

@@ -39,6 +39,7 @@ def _turn(lab: Lab, part: str, by: str, figures: Figures) -> Turn:
         if "Ray" in str(error) and "install" in str(error):
             raise Missing(str(error)) from error
         raise
+    figures["driver_mib"] = ran.ended.own_mib
     return as_turn(ran, lab.case.users, worked_s(ran.ended.err))
 
 

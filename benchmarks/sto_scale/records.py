@@ -19,7 +19,8 @@ class Line:
     `median` are the seconds of the command, start included; for pairs those of its work, `start` being a stage.
     `core_s` are CPU seconds of all its processes, `peak_mib` their memory together. `figures`, where they apply: bytes
     (raw input, store, shards, manifest, bundle, the most that the output folder held), files, training rows; for the
-    driver seconds and bytes by what its case says; for pairs `work_ratio`, Ray's rate of work over that of threads.
+    driver seconds and bytes by what its case says; for pairs `work_ratio`, Ray's rate of work over that of threads, and
+    `driver_mib`, the peak memory of the command's own process.
     """
 
     case: str

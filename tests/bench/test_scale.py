@@ -277,7 +277,9 @@ def test_a_document_gets_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     lines = [
         line(),
         line(case="d", users=5_000_000, core_s=40.0, figures={"shard_bytes": 15.0 * 2**20}),
-        line(case="p", kind="pair", impl="ray", stages={"start": 7.0}, figures={"work_ratio": 0.9}),
+        line(
+            case="p", kind="pair", impl="ray", stages={"start": 7.0}, figures={"work_ratio": 0.9, "driver_mib": 250.0}
+        ),
         line(case="p", kind="pair", impl="threads", **none),
         line(case="m", kind="driver", impl="driver", stages={}, figures={"manifest_bytes": 2.0 * 2**20}),
     ]
@@ -288,8 +290,8 @@ def test_a_document_gets_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert found[2] == "A CPU, 2 threads, revision abc, 2026-11-28:"
     assert "| c | score | 4 | 8 | 8 | 900 | choose 2.5 s, shard 3 MiB, files 9 |" in found
     assert "| score | CPU seconds | 0 | 8 | 0 | 0.0% | 2 |" in found
-    assert "| p | ray | 4 | 7 | 8 | 900 | 90.0% |" in found
-    assert r"| p | threads | skipped: no \| Ray | | | | |" in found
+    assert "| p | ray | 4 | 7 | 8 | 900 | 250 | 90.0% |" in found
+    assert r"| p | threads | skipped: no \| Ray | | | | | |" in found
     assert "| m | 4 | 8 | 900 | manifest 2 MiB |" in found
     assert "| 1,000,000,000 | 8,192 |  |  |  | 2.22 |  |  |  | 3.15 |  |" in found
     tables = [row for row in found if row.startswith("|")]
