@@ -4,7 +4,7 @@ import pickle
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -12,8 +12,22 @@ import cloudpickle
 
 from sto_engine.errors import StoError
 from sto_engine.executor import Group, Place, Told, of_bucket
+from sto_engine.progress import Silent
 
 T = TypeVar("T")
+
+
+@dataclass
+class Noted(Silent):
+    """Progress that keeps what it was told."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def info(self, event: str, **fields: object) -> None:
+        self.lines.append(f"{event} {fields}")
+
+    def warn(self, event: str, **fields: object) -> None:
+        self.lines.append(f"{event} {fields}")
 
 
 @dataclass(frozen=True)
