@@ -45,7 +45,7 @@ def init_arguments(settings: Cluster, threads: int) -> dict[str, Any]:
     if address != LOCAL:
         return common
     own = {"num_cpus": threads, "object_store_memory": LOCAL_STORE_BYTES, "include_dashboard": False}
-    return {**common, **own, "_node_ip_address": "127.0.0.1"}
+    return {**common, **own}
 
 
 def _env_vars(settings: Cluster) -> dict[str, str]:
