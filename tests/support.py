@@ -23,3 +23,9 @@ def digest(run: Path) -> dict[str, str]:
     """sha256 of what a run promises to repeat byte for byte: shards, load and manifest."""
     paths = [*sorted(run.glob("*/part-*.parquet")), run / "load.csv", run / "manifest.json"]
     return {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """sha256 of every file in a folder but a lock."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "LOCK"]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}

@@ -19,7 +19,7 @@ import pytest
 from sto_engine.config import load_config
 from sto_engine.errors import BadData, OutputFailed, TryLater
 from sto_engine.files import ParquetSink, sha256_file, writing
-from sto_engine.ingest import IngestReport, spill, stream, write
+from sto_engine.ingest import IngestReport, stream, write
 from sto_engine.ingest import ingest as run_ingest
 from sto_engine.ingest.sizes import BATCH_BYTES, reading_plan
 from sto_engine.ingest.store import Store
@@ -68,10 +68,9 @@ def digest(store: Path) -> dict[str, str]:
 
 
 def small_groups(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    for module in (write, spill):
-        monkeypatch.setattr(module, "ROW_GROUP", rows)
+    monkeypatch.setattr(write, "ROW_GROUP", rows)
     monkeypatch.setattr(write, "MOST_ROWS", 2 * rows)
-    monkeypatch.setattr("sto_engine.ingest.run.BLOCK_ROWS", rows)
+    monkeypatch.setattr("sto_engine.ingest.load.BLOCK_ROWS", rows)
 
 
 def rows_of(store: Path, bucket: int) -> pl.DataFrame:

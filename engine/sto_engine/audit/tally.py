@@ -88,7 +88,7 @@ def tally_bucket(store: Store, number: int, origin_ms: int, config: Config, samp
     """Read, clean and count a bucket; `sample` users of it, those of the lowest hashes, come along whole."""
     every = store.read_events(number, columns=("user_id", "recipient_domain", *COLUMNS))
     time_N = every["event_ts"].dt.epoch("ms").to_numpy()
-    files = [f for g in store.manifest["generations"] for f in g["files"] if f["bucket"] == number]
+    files = store.files("events", number)
     found = Tally()
     found.counts.update(rows=sum(file["rows"] for file in files), events=len(every))
     day_D, n_D = np.unique(time_N // DAY_MS, return_counts=True)

@@ -43,6 +43,10 @@ class Url(type(Path())):  # type: ignore[misc]
     def __str__(self) -> str:
         return self.url
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels with its file system, which finds its credentials anew where it arrives."""
+        return Url.of, (self.filesystem, self.key, self.url.partition("://")[0])
+
     def native(self, random: bool) -> pa.NativeFile:
         """The bytes, for reading anywhere or from the start; InputMissing (66) where they cannot be had."""
         if random:

@@ -3,36 +3,33 @@
     --buckets N            the store is split into N buckets instead, the recipients too
     store.retention_days   events that are too old are dropped, see `retention`
 
-Buckets are ranges of the hash, so going from K to N is one pass in the order of the hash: min(K, N) ranges, each by one
-thread, which reads the old buckets of its range one after the other and fills the new ones likewise.
+Buckets are ranges of the hash, so going from K to N is one pass in the order of the hash: min(K, N) ranges (`ranges`),
+each by one worker, which reads the old buckets of its range one after the other and fills the new ones likewise. The
+bytes are the same on any number of threads, and on a cluster.
 
 All or nothing: new files are written beside the old ones and the manifest is swapped last. A run killed before the
 swap leaves the old store and a folder that the next ingest or compaction removes.
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
-
 from sto_engine.errors import UsageError
+from sto_engine.executor import Executor, Threads
 from sto_engine.files import canonical_json, folder_lock, sync, write_atomic
-from sto_engine.ingest.flow import Workers
+from sto_engine.ingest.attempts import adopt_all, remove_attempts
 from sto_engine.ingest.manifest import MAX_BUCKETS
-from sto_engine.ingest.pieces import sorted_pieces
-from sto_engine.ingest.retention import check_share, cutoff_ms, may_expire, retained
-from sto_engine.ingest.sorted_file import SortedFiles
+from sto_engine.ingest.ranges import Ranges, Written
+from sto_engine.ingest.retention import check_share, cutoff_ms, may_expire
 from sto_engine.ingest.store import Store, next_generation, remove_leftovers
 from sto_engine.ingest.write import check_rows, new_folder
 from sto_engine.progress import Progress
-from sto_kernels.hashing import parts_of
 
 MOST_THREADS = 8
 WORK_BYTES = 480 << 20  # of all threads together
+WORKER_BYTES = 240 << 20  # of a worker that is a process of its own
 
 
 @dataclass(frozen=True)
@@ -57,14 +54,19 @@ class CompactReport:
 
 
 def compact(
-    root: Path, threads: int, progress: Progress, retention_days: int | None = None, buckets: int | None = None
+    root: Path,
+    threads: int,
+    progress: Progress,
+    retention_days: int | None = None,
+    buckets: int | None = None,
+    executor: Executor | None = None,
 ) -> CompactReport:
     """Merge and sort the generations of the store at `root`, into `buckets` buckets (default: as many as it has).
 
-    Raises InputMissing (66) where there is no store, BadData (65) for a file that is not what was committed or where
-    retention would leave hardly an event, TryLater (75) while another command holds the store, OutputFailed (74) where
-    the disk is full, UsageError (2) for a number of buckets that is no power of two in 1..8192. The old state stays
-    until all of the new one is written.
+    `executor` does the work, else at most `threads` threads. Raises InputMissing (66) where there is no store, BadData
+    (65) for a file that is not what was committed or where retention would leave hardly an event, TryLater (75) while
+    another command holds the store, OutputFailed (74) where the disk is full, UsageError (2) for a number of buckets
+    that is no power of two in 1..8192. The old state stays until all of the new one is written.
     """
     if buckets is not None and not (1 <= buckets <= MAX_BUCKETS and buckets & (buckets - 1) == 0):
         raise UsageError(f"--buckets must be a power of two in 1..{MAX_BUCKETS}; found {buckets}")
@@ -80,22 +82,12 @@ def compact(
             rows = sum(g["rows"] for g in generations)
             return CompactReport(True, [], None, target, rows, rows, 0, 0, target)
         try:
-            with Workers(min(threads, MOST_THREADS)) as workers:
-                merge = _Merge(store, target, cutoff, workers, progress)
-                manifest, report = merge.run()
+            merge = _Merge(store, target, cutoff, executor or Threads(min(threads, MOST_THREADS)), progress)
+            manifest, report = merge.run()
             write_atomic(root / "manifest.json", canonical_json(manifest))
         finally:
             remove_leftovers(root)
     return report
-
-
-@dataclass(frozen=True)
-class _Written:
-    """The files of one range, and what became of its rows."""
-
-    files: list[dict[str, Any]]
-    before: int = 0
-    expired: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,12 +97,13 @@ class _Merge:
     store: Store
     buckets: int
     cutoff: int | None
-    workers: Workers
+    executor: Executor
     progress: Progress
 
     @property
-    def ranges(self) -> int:
-        return min(self.store.buckets, self.buckets)
+    def budget(self) -> int:
+        """Bytes in work of one worker."""
+        return WORK_BYTES // max(1, self.executor.workers) if self.executor.in_process else WORKER_BYTES
 
     def run(self) -> tuple[dict[str, Any], CompactReport]:
         """The manifest of the new state, whose files are written."""
@@ -159,40 +152,13 @@ class _Merge:
 
     def _table(self, table: str, name: str) -> tuple[list[dict[str, Any]], int, int]:
         """Files of all new buckets in order, rows before, and rows that are too old; the first error stops the rest."""
-        folder = new_folder(self.store.path / name)
-        parts = self.workers.each(lambda index: self._range(table, name, index), range(self.ranges))
+        folder, done = new_folder(self.store.path / name), dict[int, Written]()
+        ranges = Ranges(self.store, table, name, self.buckets, self.cutoff, self.budget)
+        for index, written in self.executor.run(ranges.write, range(ranges.count)):
+            adopt_all(written.folder, self.store.path, [file["path"] for file in written.files])
+            done[index] = written
+            self.progress.advance("compact", ranges.share)
+        remove_attempts(folder)
         sync(folder)
+        parts = [done[index] for index in range(ranges.count)]
         return [file for p in parts for file in p.files], sum(p.before for p in parts), sum(p.expired for p in parts)
-
-    def _range(self, table: str, name: str, index: int) -> _Written:
-        share = self.store.buckets // self.ranges
-        out = SortedFiles(self.store.path, name, self.store.schema(table))
-        before = expired = 0
-        try:
-            for bucket in range(index * share, (index + 1) * share):
-                before += sum(file["rows"] for file in self.store.files(table, bucket))
-                for piece in self._pieces(table, name, bucket):
-                    kept = retained(piece, self.cutoff) if table == "events" else piece
-                    expired += len(piece) - len(kept)
-                    for target, rows in _by_bucket(kept, self.buckets):
-                        out.add(target, rows)
-                self.progress.advance("compact")
-            return _Written(out.finish(), before, expired)
-        except BaseException:
-            out.abandon()
-            raise
-
-    def _pieces(self, table: str, name: str, bucket: int) -> Iterator[pl.DataFrame]:
-        if not self.store.files(table, bucket):
-            return
-        self.store.verify(bucket, (table,))
-        folder = self.store.path / name / f"spill-{bucket:04d}"
-        yield from sorted_pieces(self.store, table, bucket, WORK_BYTES // self.workers.threads, folder)
-
-
-def _by_bucket(rows: pl.DataFrame, buckets: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Rows in the order of h, cut where the bucket changes."""
-    bucket_N = parts_of(rows["h"].to_numpy(), buckets)
-    starts = [0, *(np.flatnonzero(np.diff(bucket_N)) + 1).tolist()] if len(rows) else []
-    for start, end in zip(starts, [*starts[1:], len(rows)], strict=False):
-        yield int(bucket_N[start]), rows[start:end]

@@ -6,7 +6,7 @@ once more.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,16 @@ class Input:
         state = State.of(path)
         return cls(open_source(path, table, config), state)
 
+    def seen_here(self) -> "Input":
+        """The file as this machine sees it, which may know it by another inode than the one that opened it did.
+
+        Raises TryLater (75) where it changed since.
+        """
+        now, then = State.of(self.source.path), self.state
+        if (now.size, now.modified_ns) != (then.size, then.modified_ns):
+            raise _changed(self.source.path, then, now)
+        return replace(self, state=now)
+
     def hashed(self) -> "HashedInput":
         """The file with its sha256; InputMissing (66) where it is gone."""
         try:
@@ -93,10 +103,14 @@ class HashedInput(Input):
         same = (now.size, now.modified_ns, now.inode) == (then.size, then.modified_ns, then.inode)
         if same and (now.changed_ns == then.changed_ns or sha256_file(self.source.path) == self.sha256):
             return
-        raise TryLater(
-            f"{self.source.path} must stay as it is while it is read; it had {then.size} bytes and has {now.size}, "
-            "changed meanwhile; nothing was ingested: wait for the export to end and run the command again"
-        )
+        raise _changed(self.source.path, then, now)
+
+
+def _changed(path: Path, then: State, now: State) -> TryLater:
+    return TryLater(
+        f"{path} must stay as it is while it is read; it had {then.size} bytes and has {now.size}, changed meanwhile; "
+        "nothing was ingested: wait for the export to end and run the command again"
+    )
 
 
 def _row_count(path: Path) -> int:

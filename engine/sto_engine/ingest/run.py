@@ -6,30 +6,31 @@ reader sees the store before or after an ingest and nothing between.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sto_engine.config import Config
 from sto_engine.errors import BadData, UsageError
+from sto_engine.executor import Executor
 from sto_engine.files import canonical_json, folder_lock, write_atomic
-from sto_engine.ingest.flow import Workers, gather
-from sto_engine.ingest.inputs import HashedInput, Input
+from sto_engine.ingest.across import pour_across
+from sto_engine.ingest.flow import Workers
+from sto_engine.ingest.inputs import Input
+from sto_engine.ingest.load import Load, Poured, needed, pour
 from sto_engine.ingest.manifest import MAX_BUCKETS
 from sto_engine.ingest.pseudonyms import check_pseudonyms
-from sto_engine.ingest.quarantine import Quarantine
 from sto_engine.ingest.readers import enumerate_files
 from sto_engine.ingest.source import Source, Types
 from sto_engine.ingest.spill import bucket_writer
 from sto_engine.ingest.store import STORE_VERSION, Store, next_generation, remove_leftovers
-from sto_engine.ingest.stream import Counts, Mebibytes, Stream
-from sto_engine.ingest.write import blocks_of, check_rows, new_folder
+from sto_engine.ingest.stream import Mebibytes
+from sto_engine.ingest.write import new_folder
 from sto_engine.progress import Progress
 from sto_kernels.hashing import HASH_NAME, HASH_VERSION
 
 USERS_PER_BUCKET, DEFAULT_BUCKETS = 80_000, 16
-BLOCK_ROWS, BLOCK_BYTES = 262_144, 12 << 20
 MOST_THREADS = 16  # more would wait for the one that decodes, and hold memory
 MOST_WORDS = 10
 
@@ -69,10 +70,13 @@ def ingest(
     config: Config,
     progress: Progress,
     threads: int | None = None,
+    executor: Executor | None = None,
 ) -> IngestReport:
     """Append the events of `paths` (files, folders, globs) to `store` and replace its recipients snapshot.
 
-    The same files make the same bytes on any number of threads (default: every core). Raises InputMissing (66) for what
+    The same files make the same bytes on any number of threads (default: every core). An `executor` of other processes
+    does the work by its workers: the report is the same, and so are the rows of each bucket and their order, but row
+    groups may end elsewhere, see `across`. Raises InputMissing (66) for what
     cannot be read, BadData (65) for files that break the contract or too many bad rows, TryLater (75) while another
     command holds the store or for a file that changes while it is read, OutputFailed (74) for a full disk. Nothing is
     committed unless everything is.
@@ -84,7 +88,7 @@ def ingest(
     people = [Input.open(path, "recipients", config) for path in files]
     new_folder(store)
     with folder_lock(store, "store"), Workers(_threads(threads)) as workers:
-        return _Ingest(store, config, progress, _existing(store), workers).run(events, people)
+        return _Ingest(store, config, progress, _existing(store), workers, executor).run(events, people)
 
 
 def _threads(asked: int | None) -> int:
@@ -98,8 +102,17 @@ def _existing(store: Path) -> Store | None:
 class _Ingest:
     """One ingest under the store's lock."""
 
-    def __init__(self, root: Path, config: Config, progress: Progress, old: Store | None, workers: Workers) -> None:
+    def __init__(
+        self,
+        root: Path,
+        config: Config,
+        progress: Progress,
+        old: Store | None,
+        workers: Workers,
+        executor: Executor | None = None,
+    ) -> None:
         self.root, self.config, self.progress, self.workers = root, config, progress, workers
+        self.across = executor if executor is not None and not executor.in_process else None
         self.manifest: dict[str, Any] = dict(old.manifest) if old else {"generations": [], "recipients": None}
         self.report = IngestReport()
         remove_leftovers(self.root)
@@ -133,17 +146,6 @@ class _Ingest:
         )
         write_atomic(self.root / "manifest.json", canonical_json(self.manifest))
 
-    def _fresh(self, events: list[Input]) -> Iterator[HashedInput]:
-        """Files whose content is not in the store yet, each content once, hashed just before they are read."""
-        known = {source["sha256"] for g in self.manifest["generations"] for source in g["sources"]}
-        for file in self.workers.in_order(Input.hashed, events, lambda _: 0):
-            if file.sha256 in known:
-                self.report.skipped_files.append(file.source.path.name)
-                self.progress.info("file_skipped", file=file.source.path.name, why="already ingested")
-            else:
-                known.add(file.sha256)
-                yield file
-
     def _fix_types(self, files: list[Source], people: list[Source]) -> Types:
         """Id types and bucket count: the store's, else the config's, else inferred from the first file and kept."""
         asked = self.config.ingest.id_type
@@ -168,75 +170,62 @@ class _Ingest:
 
     def _generation(self, events: list[Input], types: Types) -> dict[str, Any] | None:
         """The manifest entry of the events, whose files are written; None where the store has all of them already."""
-        name, sources = next_generation(self.manifest), []
-
-        def noted() -> Iterator[HashedInput]:
-            for file in self._fresh(events):
-                sources.append({"name": file.source.path.name, "sha256": file.sha256})
-                yield file
-
-        size = sum(file.state.size for file in events)
-        files, quarantine, counts = self._written(name, types, "events", noted(), size)
-        if not sources:
+        name, report = next_generation(self.manifest), self.report
+        known = frozenset(source["sha256"] for g in self.manifest["generations"] for source in g["sources"])
+        poured = self._poured(name, types, "events", events, known)
+        report.skipped_files = poured.skipped
+        if not poured.sources:
             return None
-        self.report.quarantined = dict(sorted(quarantine.counts.items()))
-        self._check_share(quarantine.counts.total(), counts.rows, self.report.quarantined)
-        report = self.report
-        report.files, report.events, report.generation = len(sources), counts.stored, name
+        report.quarantined = dict(sorted(poured.bad.items()))
+        counts = poured.counts
+        self._check_share(poured.bad.total(), counts.rows, report.quarantined)
+        report.files, report.events, report.generation = len(poured.sources), counts.stored, name
         report.rows, report.blocked, report.empty_files = counts.rows, counts.blocked, counts.empty_files
         report.nulled = dict(Counter(report.nulled) + counts.nulled)
         report.unknown_event_types = dict(counts.words.most_common(MOST_WORDS))
         return {
             "name": name,
             "rows": counts.stored,
-            "files": files,
-            "sources": sources,
+            "files": poured.entries,
+            "sources": poured.sources,
             "nulled": dict(sorted(counts.nulled.items())),
-            "newest_event_ms": max((file["max_ts"] for file in files), default=None),
+            "newest_event_ms": max((file["max_ts"] for file in poured.entries), default=None),
         }
 
     def _snapshot(self, people: list[Input], types: Types) -> dict[str, Any]:
         old = self.manifest["recipients"]
         name = f"recipients-{(old['number'] if old else 0) + 1:06d}"
-        size = sum(file.state.size for file in people)
-        hashed = self.workers.in_order(Input.hashed, people, lambda _: 0)
-        files, quarantine, counts = self._written(name, types, "recipients", hashed, size)
+        poured = self._poured(name, types, "recipients", people, None)
+        counts, bad = poured.counts, dict(poured.bad)
         if not counts.stored:
             raise BadData(f"recipients {people[0].source.path} hold no row with a user_id; found {counts.rows} rows")
-        self._check_share(quarantine.counts.total(), counts.rows, dict(quarantine.counts))
+        self._check_share(poured.bad.total(), counts.rows, bad)
         self.report.nulled = dict(counts.nulled)
         self.report.recipients, self.report.recipients_blocked = counts.stored, counts.blocked
-        self.report.recipients_quarantined = dict(quarantine.counts)
+        self.report.recipients_quarantined = bad
         return {
             "name": name,
             "number": int(name.rpartition("-")[2]),
-            "files": files,
+            "files": poured.entries,
             "rows": counts.stored,
             "keep": list(types.keep),
-            "quarantined": dict(quarantine.counts),
+            "quarantined": bad,
         }
 
-    def _written(
-        self, name: str, types: Types, table: str, inputs: Iterable[HashedInput], size: int
-    ) -> tuple[list[dict[str, Any]], Quarantine, Counts]:
-        """The rows of the files in buckets under `name`; what the manifest says of each bucket file."""
-        told = Mebibytes(self.progress, "ingest MiB" if table == "events" else "recipients MiB", size)
-        quarantine = Quarantine(self.root, name, self.config.ingest.quarantine_payload)
-        stream = Stream(types, self.manifest, quarantine, self.workers, self.progress, told)
-        writer = bucket_writer(self.root, name, self.manifest["buckets"], types.schema(table), self.workers)
-        try:
-            for block in blocks_of(gather(stream.good(inputs), BLOCK_ROWS, BLOCK_BYTES), writer, self.workers):
-                writer.add(block)
-            entries = writer.finish()
-            quarantine.finish()
-        except BaseException:
-            writer.abandon()
-            quarantine.abandon()
-            raise
+    def _poured(
+        self, name: str, types: Types, table: str, files: Sequence[Input], known: frozenset[str] | None
+    ) -> Poured:
+        """The rows of the files in buckets under `name`, by the workers of a cluster or in threads here."""
+        buckets = self.manifest["buckets"]
+        load = Load(self.root, name, table, buckets, types, self.config, needed(self.manifest), known)
+        if self.across is not None:
+            return pour_across(load, files, self.across, self.progress)
+        told = Mebibytes(self.progress, f"{load.phase} MiB", sum(file.state.size for file in files))
+        hashed = self.workers.in_order(Input.hashed, files, lambda _: 0)
+        writer = bucket_writer(self.root, name, buckets, load.schema, self.workers)
+        poured = pour(load, self.root, hashed, writer, self.workers, self.progress, told)
         told.end()
-        counts = stream.counts
-        check_rows(entries, counts.rows - counts.blocked - quarantine.counts.total())
-        return entries, quarantine, counts
+        return poured
 
     def _check_share(self, bad: int, rows: int, counts: dict[str, int]) -> None:
         if rows and bad / rows > self.config.ingest.max_bad_share:

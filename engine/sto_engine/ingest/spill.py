@@ -6,7 +6,7 @@ the rows lie on the disk a second time, at about 15 bytes an event.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ import pyarrow.ipc as ipc
 
 from sto_engine.errors import OutputFailed
 from sto_engine.files import sync, writing
-from sto_engine.ingest.blocks import Block, Held, to_block, to_columns
+from sto_engine.ingest.blocks import Block, to_block, to_columns
 from sto_engine.ingest.flow import Workers
-from sto_engine.ingest.write import HELD_BYTES, ROW_GROUP, BucketWriter, Writer, new_folder
+from sto_engine.ingest.write import HELD_BYTES, BucketWriter, Filling, Writer, new_folder
 
 SPILLS = 128
+LZ4 = ipc.IpcWriteOptions(compression="lz4")
 
 
 def bucket_writer(root: Path, name: str, buckets: int, schema: pa.Schema, workers: Workers) -> Writer:
@@ -37,35 +38,26 @@ class Spills:
     def __init__(
         self, folder: Path, parts: int, within: range, schema: pa.Schema, workers: Workers, limit: int
     ) -> None:
-        self.folder, self.parts, self.within, self.schema = folder, parts, within, schema
-        self.workers, self.limit = workers, limit
+        self.folder, self.parts, self.within = folder, parts, within
         self.files: dict[int, SpillFile] = {}
-        self._held = Held(schema)
+        self._filling = Filling(schema, within, limit, workers, self._append)
 
     def block(self, columns: dict[str, pa.Array]) -> Block:
         return to_block(columns, self.parts, self.within)
 
     def add(self, block: Block) -> None:
-        if block.rows:
-            self._held.add(block)
-        if self._held.rows >= ROW_GROUP * len(self.within) or self._held.nbytes >= self.limit:
-            self._flush()
-
-    def _flush(self) -> None:
-        new_folder(self.folder)
-        held, self._held = self._held, Held(self.schema)
-        self.workers.each(lambda index: self._append(index, held.bucket(index)), held.present())
+        self._filling.add(block)
 
     def _append(self, index: int, rows: pa.Table) -> None:
         part = self.within[index]
         if part not in self.files:
+            new_folder(self.folder)
             self.files[part] = SpillFile(self.folder / f"{part:06d}.arrows", rows.schema)
         self.files[part].write(rows)
 
     def finish(self) -> list[int]:
         """Close the files; the parts that have one, in order."""
-        if self._held.rows:
-            self._flush()
+        self._filling.flush()
         self.close()
         return sorted(self.files)
 
@@ -100,19 +92,30 @@ class SpillWriter:
         within = range(part * share, (part + 1) * share)
         limit = HELD_BYTES // self.workers.threads
         writer = BucketWriter(self.root, self.name, self.buckets, self.schema, Workers(1), within, limit)
-        try:
-            for columns in file.read():
-                writer.add(to_block(columns, self.buckets, within))
-            entries = writer.finish()
-        except BaseException:
-            writer.abandon()
-            raise
+        entries = split(file.read(), writer)
         file.path.unlink()
         return entries
 
     def abandon(self) -> None:
         with suppress(OutputFailed):
             self._spills.close()
+
+
+def split(batches: Iterable[dict[str, pa.Array]], writer: BucketWriter) -> list[dict[str, Any]]:
+    """Rows that were spilled into their buckets; what the manifest says of the files."""
+    try:
+        for columns in batches:
+            writer.add(to_block(columns, writer.buckets, writer.within))
+        return writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
+
+
+def held_columns(batch: pa.RecordBatch) -> dict[str, pa.Array]:
+    """The columns of a batch that hold a value."""
+    pairs = zip(batch.schema.names, batch.columns, strict=True)
+    return {name: values for name, values in pairs if values.null_count < batch.num_rows}
 
 
 class SpillFile:
@@ -122,7 +125,7 @@ class SpillFile:
         self.path, self.rows = path, 0
         with writing(path):
             self._sink = pa.OSFile(str(path), "wb")
-            self._writer = ipc.new_stream(self._sink, schema, options=ipc.IpcWriteOptions(compression="lz4"))
+            self._writer = ipc.new_stream(self._sink, schema, options=LZ4)
 
     def write(self, rows: pa.Table) -> None:
         with writing(self.path):
@@ -140,10 +143,6 @@ class SpillFile:
         with writing(self.path), ipc.open_stream(pa.OSFile(str(self.path))) as reader:
             for batch in reader:
                 found += batch.num_rows
-                yield {
-                    name: values
-                    for name, values in zip(batch.schema.names, batch.columns, strict=True)
-                    if values.null_count < batch.num_rows
-                }
+                yield held_columns(batch)
         if found != self.rows:
             raise OutputFailed(f"{self.path} must hold {self.rows} rows; found {found}; check disk and memory")

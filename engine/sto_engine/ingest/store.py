@@ -6,7 +6,7 @@
     store/quarantine/gen-000001-0000.parquet
 
 Folders that the manifest does not name belong to an ingest or a compaction that did not finish; the next one removes
-them.
+them, and folders of tries inside of those that it names (see `attempts`).
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pyarrow as pa
 
 from sto_engine.errors import BadData, InputMissing, TryLater
 from sto_engine.files import canonical_json, footer_crc, sha256_file
+from sto_engine.ingest.attempts import remove_attempts
 from sto_engine.ingest.decode import hash_column, hash_runs, read_files
 from sto_engine.ingest.erased import finish_erasure
 from sto_engine.ingest.manifest import fault_of
@@ -114,16 +116,10 @@ class Store:
         """
         schema = self.schema("events")
         wanted = schema.names if columns is None else list(columns)
-        generations = self.manifest["generations"]
-        files = [
-            (file, bool(g.get("compacted")))
-            for g in generations
-            for file in g["files"]
-            if file["bucket"] == bucket and _may_hold(file, from_ms, before_ms)
-        ]
-        sorted_already = len(files) == 1 and files[0][1]
+        files = [file for file in self.files("events", bucket) if _may_hold(file, from_ms, before_ms)]
+        sorted_already = len(files) == 1 and files[0]["path"].partition("/")[0] in self._compacted
         needed = {*wanted, "user_id", "event_ts"} | (set() if sorted_already else set(KEYS))
-        frame = self._read([file for file, _ in files], pa.schema(field for field in schema if field.name in needed))
+        frame = self._read(files, pa.schema(field for field in schema if field.name in needed))
         frame = _between(frame, from_ms, before_ms)
         if sorted_already:
             return frame.with_columns(hash_runs(frame["user_id"])).select(*wanted, "h")
@@ -154,9 +150,27 @@ class Store:
 
     def files(self, table: str, bucket: int) -> list[dict[str, Any]]:
         """What the manifest says of the files of a bucket; `table` is "events" or "recipients"."""
+        return self._by_bucket[table].get(bucket, [])
+
+    @cached_property
+    def _by_bucket(self) -> dict[str, dict[int, list[dict[str, Any]]]]:
+        """Files of each table by bucket, in the order of the manifest: to look through all of them for each of 8,192
+        buckets would take the square of their number."""
         snapshot = self.manifest["recipients"]
-        parts = self.manifest["generations"] if table == "events" else [snapshot] if snapshot else []
-        return [file for part in parts for file in part["files"] if file["bucket"] == bucket]
+        found: dict[str, dict[int, list[dict[str, Any]]]] = {"events": {}, "recipients": {}}
+        for table, parts in (("events", self.manifest["generations"]), ("recipients", [snapshot] if snapshot else [])):
+            for file in (file for part in parts for file in part["files"]):
+                found[table].setdefault(file["bucket"], []).append(file)
+        return found
+
+    @cached_property
+    def _compacted(self) -> frozenset[str]:
+        """Names of the generations whose files lie in order."""
+        return frozenset(g["name"] for g in self.manifest["generations"] if g.get("compacted"))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to another process: what can be made again from the manifest is made there."""
+        return {"path": self.path, "manifest": self.manifest}
 
     def schema(self, table: str) -> pa.Schema:
         """The columns of a table of this store; recipients must have been ingested for theirs."""
@@ -208,7 +222,8 @@ def next_generation(manifest: dict[str, Any]) -> str:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Folders that no committed manifest names: what a killed or refused ingest or compaction left, or an erasure.
+    """Folders that no committed manifest names: what a killed or refused ingest or compaction left, or an erasure; and
+    what a late try of a machine that was given up wrote into one that is named. The caller holds the store's lock.
 
     The quarantine of a merged generation stays: its rows are nowhere else.
     """
@@ -221,6 +236,8 @@ def remove_leftovers(root: Path) -> None:
     for folder in [*root.glob("gen-*"), *root.glob("recipients-*")]:
         if folder.name not in named:
             shutil.rmtree(folder, ignore_errors=True)
+        else:
+            remove_attempts(folder)
     for file in [*root.glob("quarantine/*.parquet"), *root.glob("**/.*.tmp")]:
         if file.suffix == ".tmp" or file.name.rpartition("-")[0] not in named | merged:
             file.unlink(missing_ok=True)

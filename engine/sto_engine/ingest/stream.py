@@ -27,6 +27,15 @@ class Counts:
     words: Counter[str] = field(default_factory=Counter)
     empty_files: list[str] = field(default_factory=list)
 
+    def add(self, more: "Counts") -> None:
+        """Rows of the files behind these."""
+        self.rows += more.rows
+        self.stored += more.stored
+        self.blocked += more.blocked
+        self.nulled += more.nulled
+        self.words += more.words
+        self.empty_files += more.empty_files
+
 
 @dataclass(frozen=True)
 class _Piece:

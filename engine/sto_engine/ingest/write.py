@@ -4,7 +4,7 @@ Blocks (see `blocks`) are held until they fill a row group of every bucket, or H
 become one row group of its file, the buckets side by side in threads. The bytes follow from the rows and their order.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,6 +42,29 @@ class Writer(Protocol):
         """Close what is open, after an error."""
 
 
+class Filling:
+    """Blocks that wait until they fill a row group of each of the buckets `within`, or `limit` bytes.
+
+    Then `put` takes, for each of these buckets that has some, its place among them and its rows, in threads.
+    """
+
+    def __init__(
+        self, schema: pa.Schema, within: range, limit: int, workers: Workers, put: Callable[[int, pa.Table], None]
+    ) -> None:
+        self.schema, self.within, self.limit, self.workers, self.put = schema, within, limit, workers, put
+        self._held = Held(schema)
+
+    def add(self, block: Block) -> None:
+        if block.rows:
+            self._held.add(block)
+        if self._held.rows >= ROW_GROUP * len(self.within) or self._held.nbytes >= self.limit:
+            self.flush()
+
+    def flush(self) -> None:
+        held, self._held = self._held, Held(self.schema)
+        self.workers.each(lambda index: self.put(index, held.bucket(index)), held.present())
+
+
 class BucketWriter:
     """Writes rows of the buckets `within` of so many `buckets` as files under `root/name`; see `Writer`."""
 
@@ -56,35 +79,27 @@ class BucketWriter:
         limit: int = HELD_BYTES,
     ) -> None:
         self.root, self.name, self.buckets, self.schema, self.workers = root, name, buckets, schema, workers
-        self.within, self.limit = range(buckets) if within is None else within, limit
-        self._held = Held(schema)
+        self.within = range(buckets) if within is None else within
+        self._filling = Filling(schema, self.within, limit, workers, self._append)
         self._files: dict[int, BucketFile] = {}
 
     def block(self, frame: pl.DataFrame) -> Block:
         return to_block(to_columns(frame, self.schema), self.buckets, self.within)
 
     def add(self, block: Block) -> None:
-        if block.rows:
-            self._held.add(block)
-        if self._held.rows >= ROW_GROUP * len(self.within) or self._held.nbytes >= self.limit:
-            self._flush()
-
-    def _flush(self) -> None:
-        new_folder(self.root / self.name)
-        held, self._held = self._held, Held(self.schema)
-        self.workers.each(lambda index: self._append(index, held.bucket(index)), held.present())
+        self._filling.add(block)
 
     def _append(self, index: int, rows: pa.Table) -> None:
         bucket = self.within[index]
         if "row" in self.schema.names:
             rows = _in_reading_order(rows)
         if bucket not in self._files:
+            new_folder(self.root / self.name)
             self._files[bucket] = BucketFile.create(self.root, self.name, bucket, 0, rows)
         self._files[bucket].append(rows, even_groups(rows.num_rows, MOST_ROWS))
 
     def finish(self) -> list[dict[str, Any]]:
-        if self._held.rows:
-            self._flush()
+        self._filling.flush()
         files = [self._files[bucket] for bucket in sorted(self._files)]
         entries = self.workers.each(BucketFile.finish, files)
         if files:
