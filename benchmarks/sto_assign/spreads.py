@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sto_assign.cases import Case
 from sto_assign.players import Player, timed
 from sto_bench.contest import GateFailed
-from sto_engine.assign.spread import plan_spread, send_times
+from sto_engine.assign.spread import Ranking, plan_spread, send_times
 from sto_kernels.hashing import derive
 from sto_pipeline.contest import Entrant, Turn
 
@@ -52,10 +52,11 @@ def _golden(provider_U: NDArray[np.uint32], seed: int) -> Times:
     cuts = np.linspace(0, len(provider_U), BUCKETS + 1).astype(int)
     parts = [provider_U[first:end] for first, end in pairwise(cuts)]
     counts = [Counter({(0, NAMES[p]): int(n) for p, n in enumerate(np.bincount(part)) if n}) for part in parts]
-    plan = plan_spread(counts, MINUTES)
+    plan = plan_spread(sum(counts, Counter()), MINUTES)
+    ranking = Ranking(plan, counts.__getitem__)
     starts = [np.zeros(len(part), np.int64) for part in parts]
     return np.concatenate(
-        [send_times(plan, b, starts[b], part, NAMES, f"bench {seed}") for b, part in enumerate(parts)]
+        [send_times(plan, ranking.of(b), starts[b], part, NAMES, f"bench {seed}") for b, part in enumerate(parts)]
     )
 
 

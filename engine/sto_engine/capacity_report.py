@@ -1,7 +1,7 @@
 """What capacity did to a run, for summary.json, load.csv and the manifest."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,16 +13,12 @@ from sto_engine.assign.resources import BIN_MS, TOTAL, settings
 from sto_engine.assign.spread import SpreadKey
 from sto_engine.output.load import Load, peaks, totals
 from sto_engine.rounds import Priced
-from sto_engine.settle import Moves
 from sto_kernels.journal import DAY_MS
 from sto_kernels.spread import bin_counts
 
 
-def load_before(counts: Sequence[Mapping[SpreadKey, int]], bins: int) -> dict[tuple[int, str], int]:
-    """Sends of each quarter-hour and provider as if nothing were short, spread over windows of the same length."""
-    sends: Counter[tuple[int, str]] = Counter()
-    for part in counts:
-        sends.update(part)
+def load_before(sends: Mapping[SpreadKey, int], bins: int) -> dict[tuple[int, str], int]:
+    """Messages of each quarter-hour and provider, from the sends of all buckets, spread over windows of that length."""
     load: Counter[tuple[int, str]] = Counter()
     starts = sorted({start for start, _ in sends})
     for start in starts:
@@ -36,7 +32,7 @@ def load_before(counts: Sequence[Mapping[SpreadKey, int]], bins: int) -> dict[tu
 
 def capacity_block(priced: Priced, before: Load, after: Load) -> dict[str, Any]:
     """The certificate, what was moved and left out, how full the fullest quarter-hours are, what limits cost."""
-    outcome, market, moves = priced.outcome, priced.market, sum(priced.moves, Moves())
+    outcome, market, moves = priced.outcome, priced.market, priced.moves
     violations = messages_over(market, after)
     return {
         "bound": round(outcome.given + outcome.bound - outcome.value, 6),

@@ -47,6 +47,17 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+@contextmanager
+def own_path(path: Path) -> Iterator[Path]:
+    """Yield `path`, a name that nobody else writes to or reads yet; what it holds is on the disk when the block ends.
+
+    Raises OutputFailed (74) where writing fails.
+    """
+    with writing(path):
+        yield path
+        sync(path)
+
+
 def write_parquet(
     path: Path,
     table: pa.Table,
@@ -62,9 +73,21 @@ def write_parquet(
     Those in `split` are stored byte by byte (BYTE_STREAM_SPLIT): times of one period take half the time to read back.
     """
     with atomic_path(path) as temporary:
-        settings = _settings(table.schema, dictionary, arrow_types, split)
-        pq.write_table(table, temporary, row_group_size=row_group, **settings)
+        put_parquet(temporary, table, row_group, dictionary, arrow_types, split)
     return sha256_file(path)
+
+
+def put_parquet(
+    path: Path,
+    table: pa.Table,
+    row_group: int,
+    dictionary: Sequence[str],
+    arrow_types: bool = False,
+    split: Sequence[str] = (),
+) -> None:
+    """The same under a name that nobody else knows: neither synced nor renamed."""
+    settings = _settings(table.schema, dictionary, arrow_types, split)
+    pq.write_table(table, path, row_group_size=row_group, **settings)
 
 
 def _settings(schema: pa.Schema, dictionary: Sequence[str], arrow_types: bool, split: Sequence[str]) -> dict[str, Any]:

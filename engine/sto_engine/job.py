@@ -11,23 +11,24 @@ commit    identity checked, manifest.json last
 import hashlib
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from sto_engine.assign.spread import SpreadPlan, plan_spread
 from sto_engine.assign.spread_window import window_minutes
+from sto_engine.bucket_work import KEEP_BYTES, BucketWork, Kept, as_staged
 from sto_engine.capacity_report import load_before, plan_block, summary_blocks
 from sto_engine.choose import BucketCounts
 from sto_engine.config import Config
 from sto_engine.errors import FingerprintMismatch
+from sto_engine.executor import Executor, Threads
 from sto_engine.files import canonical_json, folder_lock, write_atomic
 from sto_engine.ingest.store import Store
 from sto_engine.output import manifest as runs
 from sto_engine.output.load import Load, load_csv
-from sto_engine.output.report import add_up, metrics, spread_summary, summarise
-from sto_engine.phases import Final, Phases, StagedRecord, as_staged
+from sto_engine.output.report import metrics, spread_summary, summarise
+from sto_engine.phases import Phases, Placed, StagedAll
 from sto_engine.plan import Plan
 from sto_engine.prepare import Prepared, ScoreRequest, prepare
 from sto_engine.progress import Progress
@@ -48,21 +49,25 @@ class ScoreResult:
     summary: dict[str, Any]
 
 
-def run_score(request: ScoreRequest, config: Config, progress: Progress) -> ScoreResult:
+def run_score(
+    request: ScoreRequest, config: Config, progress: Progress, executor: Executor | None = None
+) -> ScoreResult:
     """Choose and write a slot for every recipient; see `ScoreRequest` for the inputs.
 
+    `executor` runs the buckets (None: threads of this process) and changes no byte. One on other machines needs the
+    store, what else the request names and `out` under the same paths there; a dry run, the folder of temporary files.
     Raises a StoError of the family that fits: inputs missing (66), data or a bundle that break their contract (65),
     a configuration that cannot be run (78), outputs that cannot be written (73, 74), another run in the way (75).
     """
-    prepared = prepare(request, config, progress)
+    prepared, executor = prepare(request, config, progress), executor or Threads(request.threads)
     if request.dry_run:
-        return ScoreResult(None, False, _dry_run(prepared, request, progress))
+        return ScoreResult(None, False, _dry_run(prepared, request, progress, executor))
     run = runs.make_folder(request.out / f"run={prepared.run_id}")
     with folder_lock(run, "run folder"):
         done = _complete(run, progress)
         if done is not None:
             return ScoreResult(run, True, done)
-        return ScoreResult(run, False, _run(run, prepared, request, progress))
+        return ScoreResult(run, False, _run(run, prepared, request, progress, executor))
 
 
 def _complete(run: Path, progress: Progress) -> dict[str, Any] | None:
@@ -79,17 +84,19 @@ def _complete(run: Path, progress: Progress) -> dict[str, Any] | None:
     return None
 
 
-def _dry_run(prepared: Prepared, request: ScoreRequest, progress: Progress) -> dict[str, Any]:
+def _dry_run(prepared: Prepared, request: ScoreRequest, progress: Progress, executor: Executor) -> dict[str, Any]:
     """All but the shards, nothing written under --out: the summary that the run would have."""
     with TemporaryDirectory(prefix="sto-engine-") as folder:
-        decided = _decide(Path(folder), prepared, request, progress)
+        decided = _decide(Path(folder), prepared, request, progress, executor)
         return _summary(prepared, decided, decided.expected_load)
 
 
-def _run(run: Path, prepared: Prepared, request: ScoreRequest, progress: Progress) -> dict[str, Any]:
-    decided = _decide(run, prepared, request, progress)
+def _run(
+    run: Path, prepared: Prepared, request: ScoreRequest, progress: Progress, executor: Executor
+) -> dict[str, Any]:
+    decided = _decide(run, prepared, request, progress, executor)
     clock = time.monotonic()
-    placed = decided.phases.place_all(decided.staged, decided.spread, decided.final)
+    placed = decided.place_all()
     decided.timings["spread"] = time.monotonic() - clock
     summary = _summary(prepared, decided, placed.load)
     _check_identity(summary)
@@ -101,64 +108,68 @@ def _run(run: Path, prepared: Prepared, request: ScoreRequest, progress: Progres
 
 @dataclass(frozen=True)
 class Decided:
-    """Everything but the second that each recipient is sent at; `counts` are those of the final slots, by bucket."""
+    """Everything but the second that each recipient is sent at."""
 
     phases: Phases
-    staged: list[StagedRecord]
-    counts: list[BucketCounts]
+    staged: StagedAll
     spread: SpreadPlan
     minutes: int
     notes: list[str]
     timings: dict[str, float]
     priced: Priced | None = None
-    final: Final = as_staged
+
+    @property
+    def counts(self) -> BucketCounts:
+        """Those of the final slots."""
+        return self.staged.counts if self.priced is None else self.priced.counts
 
     @property
     def expected_load(self) -> Load:
-        return load_before([part.spread for part in self.counts], self.spread.bins)
+        return load_before(self.counts.spread, self.spread.bins)
 
     @property
     def load_before(self) -> Load:
         """As if nothing were short; only where something may be."""
-        return load_before([record.counts.spread for record in self.staged], self.spread.bins)
+        return load_before(self.staged.counts.spread, self.spread.bins)
 
     @property
     def capacities(self) -> Load:
         return self.priced.market.capacities() if self.priced is not None else {}
 
+    def place_all(self) -> Placed:
+        if self.priced is None:
+            return self.phases.place_all(self.staged, self.spread, self.staged.records, as_staged, {})
+        priced = self.priced
+        return self.phases.place_all(self.staged, self.spread, priced.counted, priced.final, priced.slots)
 
-def _decide(run: Path, prepared: Prepared, request: ScoreRequest, progress: Progress) -> Decided:
+
+def _decide(run: Path, prepared: Prepared, request: ScoreRequest, progress: Progress, executor: Executor) -> Decided:
     """Phases 0 and A and the rounds."""
     plan, laps = prepared.plan, _Laps()
-    phases = Phases(plan, run, prepared.run_id, request.threads, progress, request.dump_scores)
+    work = BucketWork(plan, run, prepared.run_id, request.dump_scores, Kept(KEEP_BYTES))
+    phases = Phases(work, executor, progress)
     priors = phases.priors()
     laps.end("priors")
     if not plan.is_priced:
         staged = phases.stage_all(priors)
         laps.end("choose")
-        counts = [record.counts for record in staged]
         minutes, _ = window_minutes({}, {}, plan.config.spread, plan.grid.minutes)
-        return Decided(phases, staged, counts, _spread(plan, counts, minutes), minutes, [], laps.seconds)
+        return Decided(phases, staged, _spread(plan, staged.counts, minutes), minutes, [], laps.seconds)
     census = phases.demand()
     preflight(plan, census, progress)
     laps.end("pre-flight")
     staged = phases.stage_all(priors, census.mean_weight)
     laps.end("choose")
-    rounds = Rounds(plan, run, prepared.run_id, request.threads, progress, staged, census.past)
-    priced = rounds.price()
+    priced = Rounds(plan, run, executor, progress, staged, census.past).price()
     laps.end("prices")
     spread = _spread(plan, priced.counts, priced.window_minutes)
     for note in priced.notes:
         progress.info("capacity", detail=note)
-    return Decided(
-        *(phases, staged, priced.counts, spread, priced.window_minutes, priced.notes, laps.seconds, priced),
-        final=partial(rounds.final, priced),
-    )
+    return Decided(phases, staged, spread, priced.window_minutes, priced.notes, laps.seconds, priced)
 
 
-def _spread(plan: Plan, counts: list[BucketCounts], minutes: int) -> SpreadPlan:
-    avoid = plan.config.spread.avoid_minutes
-    return plan_spread([part.spread for part in counts], minutes, bins_of(minutes), avoid)
+def _spread(plan: Plan, counts: BucketCounts, minutes: int) -> SpreadPlan:
+    return plan_spread(counts.spread, minutes, bins_of(minutes), plan.config.spread.avoid_minutes)
 
 
 class _Laps:
@@ -173,7 +184,7 @@ class _Laps:
 
 
 def _summary(prepared: Prepared, decided: Decided, load: Load) -> dict[str, Any]:
-    plan, total = prepared.plan, add_up(decided.counts)
+    plan, total = prepared.plan, decided.counts
     head = {
         "version": prepared.facts["code"]["version"],
         "run_id": prepared.run_id,

@@ -10,19 +10,19 @@ A run that was killed between solve and its end goes on from plan.json.
 
 import hashlib
 import json
+import os
+import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import polars as pl
-import pyarrow as pa
 
-from sto_engine.assign.book import Outcome, Slots, Terms
+from sto_engine.assign.book import Outcome, Terms
 from sto_engine.assign.census import Census
 from sto_engine.assign.market import Market, demand_of, make_market
 from sto_engine.assign.plan_json import outcome_from_json, outcome_to_json, prices_of
@@ -31,18 +31,22 @@ from sto_engine.assign.resources import describe, settings
 from sto_engine.assign.shortage import Feasibility, explain
 from sto_engine.assign.solve import run_key, solve
 from sto_engine.assign.spread_window import NeedKey, window_minutes
+from sto_engine.bucket_work import SlotsFile
 from sto_engine.choose import BucketCounts
-from sto_engine.cluster import run_buckets
 from sto_engine.errors import ConfigError
-from sto_engine.files import canonical_json, write_atomic
+from sto_engine.executor import Executor
+from sto_engine.files import canonical_json, sync, write_atomic
+from sto_engine.final_slots import FinalSlots
+from sto_engine.in_order import in_order
 from sto_engine.output import manifest as runs
-from sto_engine.output.shards import read_staged
-from sto_engine.phases import StagedRecord, rows_name
+from sto_engine.output.report import add_to
+from sto_engine.phases import StagedAll
 from sto_engine.plan import Plan
 from sto_engine.progress import Progress
 from sto_engine.rates import BIN_MINUTES, bin_capacity, parse_rates
-from sto_engine.settle import Moves, Noise, read_bucket, settle
-from sto_engine.staged_book import StagedBook, Steps
+from sto_engine.records import Recorder, Records, counts_from_json
+from sto_engine.settle import Moves, Noise
+from sto_engine.staged_book import SLOTS, StagedBook, Steps
 
 T = TypeVar("T")
 PLAN = f"{runs.STAGING}/plan.json"
@@ -51,18 +55,21 @@ PASSES = 8
 
 @dataclass(frozen=True)
 class Priced:
-    """The market of a run and the plan that was found in it; counts are those of the final slots."""
+    """The market of a run and the plan that was found in it; counts and moves are those of all final slots.
+
+    `counted` are the records of the buckets' own counts, `slots` files of those buckets that have others than staged.
+    """
 
     market: Market
     outcome: Outcome
     feasibility: Feasibility
     window_minutes: int
     notes: list[str]
-    counts: list[BucketCounts]
-    moves: list[Moves]
-    left_out: str
-    slots: dict[int, Slots]
-    noise: Noise
+    counts: BucketCounts
+    moves: Moves
+    counted: Records
+    slots: dict[int, SlotsFile]
+    final: FinalSlots
 
 
 def preflight(plan: Plan, census: Census, progress: Progress) -> None:
@@ -92,25 +99,24 @@ def bins_of(minutes: int) -> int:
 
 @dataclass
 class Rounds:
-    """Prices and slots of a run whose rows are staged under `run`."""
+    """Prices and slots of a run whose rows are staged under `run`; `name` is that of the phase that counts them.
+
+    With `keep`, a run that is killed goes on from what was found.
+    """
 
     plan: Plan
     run: Path
-    run_id: str
-    threads: int
+    executor: Executor
     progress: Progress
-    staged: Sequence[StagedRecord]
+    staged: StagedAll
     past: Counter[tuple[int, str]]
     notes: list[str] = field(default_factory=list)
     keep: bool = True
-    _seen: set[int] = field(default_factory=set)
+    name: str = "settle"
 
     def price(self) -> Priced:
         """Slots for everyone within the limits. Raises ConfigError (78) where they cannot be held."""
-        census = Census()
-        for record in self.staged:
-            census.add(record.counts.census)
-        minutes, market, found = self._market(census)
+        minutes, market, found = self._market(self.staged.counts.census)
         self.notes += market.notes
         may_defer = not found.is_feasible
         if may_defer:
@@ -120,58 +126,52 @@ class Rounds:
             self.notes.append(f"no plan was found that sends everybody: {outcome.deferred:,} recipients are left out")
         noise = Noise(market.limits.cost_GS(outcome.price_R), terms.run_key, outcome.eps, outcome.none)
         reason = "deferred" if self.plan.config.capacity.on_infeasible == "defer" else "no_capacity"
-        priced = Priced(market, outcome, found, minutes, self.notes, [], [], reason, book.chosen, noise)
-        counted = dict(run_buckets(lambda b: self._counted(priced, b), book.buckets, self.threads))
-        for bucket in book.buckets:
-            counts, moves = counted[bucket]
-            priced.counts.append(counts)
-            priced.moves.append(moves)
-        return priced
+        final = FinalSlots(self.plan, market, self.run, noise, reason)
+        counted = self._counted(book, final)
+        return Priced(market, outcome, found, minutes, self.notes, *self._total(counted), counted, book.files, final)
+
+    def _counted(self, book: StagedBook, final: FinalSlots) -> Records:
+        record = Recorder(self.run, len(book.buckets), self.executor, self.progress)
+        return record(self.name, partial(final.count, not book.is_checked), book.files.get)
+
+    def _total(self, counted: Records) -> tuple[BucketCounts, Moves]:
+        """Counts of all buckets after prices, and what moved."""
+        total, moves, was = BucketCounts(), Moves(), self.staged.counts
+        for record in counted:
+            add_to(total, counts_from_json(record))
+            moves += Moves(**record["moves"])
+        total.suppressed.update(was.suppressed)
+        total.audience, total.nan_rows, total.held = was.audience, was.nan_rows, was.held
+        total.preferred, total.gain = was.preferred, was.gain
+        return total, moves
 
     def _planned(self, market: Market, may_defer: bool) -> tuple[StagedBook, Terms, Outcome]:
         """The plan of an earlier attempt, or a new one; where none is found that sends everybody and some may be left
         out, one that leaves them out."""
-        book, terms = StagedBook(self.plan, market, self.table, len(self.staged)), self._terms(market, may_defer)
+        book = StagedBook(self.plan, market, self.run, self.staged.records.buckets)
+        terms = self._terms(market, may_defer)
         found = self._resumed(book, market) if self.keep else None
         if found is not None:
             return book, terms, found
+        self._clear()
         outcome = self._solved(book, terms)
         if outcome.violations and not may_defer and self.plan.config.capacity.on_infeasible != "fail":
             return self._planned(market, may_defer=True)
         self._refuse_violations(outcome, market)
         if self.keep:
-            self._keep(book, outcome, market)
+            self._keep(book, outcome)
         return book, terms, outcome
+
+    def _clear(self) -> None:
+        """What an earlier plan left is of no use to a new one."""
+        for name in (SLOTS, f"{runs.STAGING}/{self.name}"):
+            shutil.rmtree(self.run / name, ignore_errors=True)
+        runs.make_folder(self.run / SLOTS)
 
     def _tell_shortage(self, found: Feasibility) -> None:
         if self.plan.config.capacity.on_infeasible == "fail":
             raise ConfigError(explain(found))
         self.notes.append(explain(found, leaves_out=True))
-
-    def final(self, priced: Priced, bucket: int, table: pa.Table) -> tuple[pl.DataFrame, pa.Table]:
-        """Rows of a bucket to send, and those left out with their reason (phases.Final)."""
-        staged = read_bucket(self.plan, priced.market, table)
-        settled = settle(self.plan, priced.market, staged, table, priced.slots[bucket], priced.noise)
-        left = settled.left_out.with_columns(reason=pl.lit(priced.left_out, pl.String))
-        return settled.rows, left.to_arrow()
-
-    def _counted(self, priced: Priced, bucket: int) -> tuple[BucketCounts, Moves]:
-        table = self.table(bucket)
-        staged = read_bucket(self.plan, priced.market, table)
-        settled = settle(self.plan, priced.market, staged, table, priced.slots[bucket], priced.noise)
-        counts, was = settled.counts, self.staged[bucket].counts
-        counts.suppressed = was.suppressed.copy()
-        if len(settled.left_out):
-            counts.suppressed[priced.left_out] += len(settled.left_out)
-        counts.audience, counts.nan_rows, counts.held = was.audience, was.nan_rows, was.held
-        counts.preferred, counts.gain = was.preferred, was.gain
-        return counts, settled.moves
-
-    def table(self, bucket: int) -> pa.Table:
-        """The staged rows; their hash is looked at once here, and once more before shards are made of them."""
-        name, seen = rows_name(bucket), bucket in self._seen
-        self._seen.add(bucket)
-        return read_staged(self.run / name, None if seen else self.staged[bucket].files[name])
 
     def _market(self, census: Census) -> tuple[int, Market, Feasibility]:
         """The spread window and the market in it; the widest window where a shorter one does not take the mail."""
@@ -192,10 +192,9 @@ class Rounds:
     def _need(self) -> dict[NeedKey, int]:
         """Sends of each start and provider as if nothing were short, and of each start in all."""
         need: Counter[NeedKey] = Counter()
-        for record in self.staged:
-            for (start, provider), n in record.counts.spread.items():
-                need[start, provider] += n
-                need[start, None] += n
+        for (start, provider), n in self.staged.counts.spread.items():
+            need[start, provider] += n
+            need[start, None] += n
         return dict(need)
 
     def _rates(self) -> dict[str | None, int]:
@@ -216,14 +215,15 @@ class Rounds:
     def _solved(self, book: StagedBook, terms: Terms) -> Outcome:
         steps = Steps(self.progress, PASSES * len(book.buckets))
 
-        def each(name: str, work: Callable[[int], T], buckets: Sequence[int]) -> list[T]:
-            found = {}
-            for bucket, result in run_buckets(work, buckets, self.threads):
-                found[bucket] = result
+        def each(
+            name: str, work: Callable[..., T], buckets: Sequence[int], told: Callable[[int], Any] | None = None
+        ) -> Iterator[T]:
+            for result in in_order(self.executor.run(work, buckets, told), buckets):
                 steps.done(1)
-            return [found[bucket] for bucket in buckets]
+                yield result
+            book.is_checked = True  # every pass reads whatever has not been read yet
 
-        with ThreadPoolExecutor(max_workers=self.threads) as pool:
+        with ThreadPoolExecutor(min(self.executor.workers, os.cpu_count() or 1)) as pool:
             outcome = solve(book, terms, each, lambda work, n: list(pool.map(work, range(n))))
         steps.finish()
         return outcome
@@ -238,21 +238,22 @@ class Rounds:
             f'raise {", ".join(settings(over))}, or set capacity.on_infeasible = "defer"'
         )
 
-    def _keep(self, book: StagedBook, outcome: Outcome, market: Market) -> None:
-        """The plan beside the slots that it came to, for a run that is killed after this."""
-        files = {}
-        for bucket, slot_U in sorted(book.chosen.items()):
-            name = f"{runs.STAGING}/slots/bucket-{bucket:04d}.u8"
-            runs.make_folder((self.run / name).parent)
-            write_atomic(self.run / name, slot_U.tobytes())
-            files[name] = hashlib.sha256(slot_U.tobytes()).hexdigest()
+    def _keep(self, book: StagedBook, outcome: Outcome) -> None:
+        """The plan, and the slots that it came to, for a run that is killed after this."""
+        for _, file in sorted(book.files.items()):
+            sync(self.run / file.name)
+        sync(self.run / SLOTS)
+        files = {file.name: file.sha256 for file in book.files.values()}
         body = {"files": files, "staged": self._fingerprint, "outcome": outcome_to_json(outcome)}
         write_atomic(self.run / PLAN, canonical_json({**body, "seal": _seal(body)}))
 
     @cached_property
     def _fingerprint(self) -> str:
         """What the plan was made from."""
-        return hashlib.sha256(canonical_json([record.files for record in self.staged])).hexdigest()
+        digest = hashlib.sha256()
+        for record in self.staged.records:
+            digest.update(canonical_json(record["files"]))
+        return digest.hexdigest()
 
     def _resumed(self, book: StagedBook, market: Market) -> Outcome | None:
         """The plan of an earlier attempt whose slots are all there."""
@@ -261,14 +262,13 @@ class Rounds:
             is_ours = body.pop("seal") == _seal(body) and body["staged"] == self._fingerprint
             if not is_ours or not runs.files_match(self.run, body["files"]):
                 return None
-            slots = [np.frombuffer((self.run / name).read_bytes(), np.uint8) for name in sorted(body["files"])]
             outcome = outcome_from_json(body["outcome"])
+            files = sorted(body["files"].items())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        if len(outcome.price_R) != len(market.resources) or len(slots) != len(book.buckets):
+        if len(outcome.price_R) != len(market.resources) or len(files) not in (0, len(book.buckets)):
             return None
-        for bucket, slot_U in enumerate(slots):
-            book.keep(bucket, slot_U)
+        book.files = {bucket: SlotsFile(*file) for bucket, file in enumerate(files)}
         return outcome
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sto_engine.assign.resources import BIN_MS
-from sto_engine.assign.spread import SpreadPlan, send_times
+from sto_engine.assign.spread import Ranks, SpreadPlan, send_times
 from sto_engine.choose import NOWHERE, BucketCounts, choose
 from sto_engine.entry import Entry, census_of, enter
 from sto_engine.history.bucket import Bucket
@@ -80,12 +80,12 @@ def _features(plan: Plan, priors: Mapping[str, NDArray[Any]], known: Bucket, in_
     return feature_table(known, weighed_by, half_life_days, plan.store.id_type, in_time.to_numpy())
 
 
-def place_bucket(plan: Plan, rows: pl.DataFrame, spread: SpreadPlan, bucket: int, run_id: str) -> pl.DataFrame:
+def place_bucket(plan: Plan, rows: pl.DataFrame, spread: SpreadPlan, ranks: Ranks, run_id: str) -> pl.DataFrame:
     """Phase B: the assignments of one bucket, `send_at` by the golden-ratio rank within (UTC start, provider)."""
     kind = rows["provider"].dtype
     assert isinstance(kind, pl.Enum)
     names, provider_U = kind.categories.to_list(), rows["provider"].to_physical().to_numpy()
-    send_ms_U = send_times(spread, bucket, rows["start_ms"].to_numpy(), provider_U, names, run_id)
+    send_ms_U = send_times(spread, ranks, rows["start_ms"].to_numpy(), provider_U, names, run_id)
     local_ms = pl.col("start_ms") + pl.col("tz_offset").cast(pl.Int64) * MINUTE_MS
     return rows.with_columns(
         pl.col("provider", "arm", "reason").cast(pl.String),

@@ -10,17 +10,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sto_engine.assign.census import Census
 from sto_engine.assign.resources import TOTAL
 from sto_engine.assign.shortage import Feasibility
+from sto_engine.bucket_work import KEEP_BYTES, BucketWork, Kept
 from sto_engine.capacity_report import load_before, summary_blocks
 from sto_engine.config import Config
 from sto_engine.config_file import overlay
 from sto_engine.errors import ConfigError, UsageError
-from sto_engine.output.report import add_up
-from sto_engine.phases import Phases, StagedRecord
-from sto_engine.plan import Plan
-from sto_engine.prepare import Prepared, ScoreRequest, check_limits, prepare
+from sto_engine.executor import Executor, Threads
+from sto_engine.phases import Phases
+from sto_engine.prepare import ScoreRequest, check_limits, prepare
 from sto_engine.progress import Progress
 from sto_engine.rounds import Priced, Rounds, bins_of
 
@@ -56,21 +55,30 @@ def scenarios(config: Config, varied: Sequence[str]) -> list[Scenario]:
     return found
 
 
-def what_if(request: ScoreRequest, tried: Sequence[Scenario], progress: Progress) -> dict[str, Any]:
+def what_if(
+    request: ScoreRequest, tried: Sequence[Scenario], progress: Progress, executor: Executor | None = None
+) -> dict[str, Any]:
     """What each scenario comes to: expected opens, who moves, peak rates, what limits cost; the first in full.
 
     Raises what `score` raises for inputs; a scenario whose limits cannot hold the mail is told in its row.
+    `executor` is that of `run_score`; one on other machines needs the folder of temporary files there.
     """
-    prepared = prepare(request, tried[0].config, progress)
+    prepared, executor = prepare(request, tried[0].config, progress), executor or Threads(request.threads)
     for scenario in tried[1:]:
         check_limits(scenario.config, prepared.plan.store)
     plan = replace(prepared.plan, config=_all_limits(tried), what_if=True)
     with TemporaryDirectory(prefix="sto-engine-plan-") as folder:
-        phases = Phases(plan, Path(folder), prepared.run_id, request.threads, progress)
+        run = Path(folder)
+        phases = Phases(BucketWork(plan, run, prepared.run_id, kept=Kept(KEEP_BYTES)), executor, progress)
         priors, census = phases.priors(), phases.demand()
         staged = phases.stage_all(priors, census.mean_weight)
-        rows = [_try(scenario, prepared, plan, Path(folder), request, progress, staged, census) for scenario in tried]
-    total = add_up([record.counts for record in staged])
+        rows = []
+        for number, scenario in enumerate(tried):
+            own = replace(plan, config=scenario.config)
+            named = f"settle-{number}"
+            rounds = Rounds(own, run, executor, progress, staged, census.past, keep=False, name=named)
+            rows.append(_try(scenario.name, rounds))
+    total = staged.counts
     return {
         "date": plan.date.isoformat(),
         "policy": plan.policy.name,
@@ -93,26 +101,14 @@ def _all_limits(tried: Sequence[Scenario]) -> Config:
     return config.model_copy(update={"capacity": capacity})
 
 
-def _try(
-    scenario: Scenario,
-    prepared: Prepared,
-    staging: Plan,
-    run: Path,
-    request: ScoreRequest,
-    progress: Progress,
-    staged: list[StagedRecord],
-    census: Census,
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _try(scenario: str, rounds: Rounds) -> tuple[dict[str, Any], dict[str, Any]]:
     """The row of a scenario, and the details that are shown of the first."""
-    plan = replace(staging, config=scenario.config)
-    rounds = Rounds(plan, run, prepared.run_id, request.threads, progress, staged, census.past, keep=False)
     try:
         priced = rounds.price()
     except ConfigError as error:
-        return {**_EMPTY, "scenario": scenario.name, "fits": False, "notes": [str(error)]}, {}
+        return {**_EMPTY, "scenario": scenario, "fits": False, "notes": [str(error)]}, {}
     bins = bins_of(priced.window_minutes)
-    before = load_before([record.counts.spread for record in staged], bins)
-    after = load_before([part.spread for part in priced.counts], bins)
+    before, after = (load_before(counts.spread, bins) for counts in (rounds.staged.counts, priced.counts))
     told = summary_blocks(priced, before, after)
     return _row(scenario, priced, told), told
 
@@ -131,14 +127,14 @@ _EMPTY: dict[str, Any] = {
 }
 
 
-def _row(scenario: Scenario, priced: Priced, told: dict[str, Any]) -> dict[str, Any]:
+def _row(scenario: str, priced: Priced, told: dict[str, Any]) -> dict[str, Any]:
     block = told["capacity"]
     opens = block["expected_opens"]
     lost = 1 - opens["planned"] / opens["unlimited"] if opens["unlimited"] else None
     fits: Feasibility = priced.feasibility
     return {
         **_EMPTY,
-        "scenario": scenario.name,
+        "scenario": scenario,
         "fits": fits.is_feasible,
         "expected_opens": opens["planned"],
         "lost_share": lost if lost is None else round(lost, 6),

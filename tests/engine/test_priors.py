@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from histories import before, known, mail, people, store_of
-from sto_engine.cluster import run_buckets
 from sto_engine.config import load_config
+from sto_engine.executor import Threads
 from sto_engine.history import parts as parts_module
 from sto_engine.history.bucket import Bucket
 from sto_engine.history.parts import campaign_tensors, read_campaigns, read_sample, sample_tensors
@@ -46,7 +46,7 @@ def priors_of(store: Store, threads: int = 1) -> bytes:
         seen = known(store, bucket)
         return campaign_tensors(seen), bucket_sample(seen, store.buckets, LIMIT)
 
-    found = dict(run_buckets(part, range(store.buckets), threads))
+    found = dict(Threads(threads).run(part, range(store.buckets)))
     sample = merge_samples([found[b][1] for b in range(store.buckets)], LIMIT)
     assert sample.users == LIMIT
     seen = known(store)

@@ -1,6 +1,7 @@
 """Ranks and times of sends over all buckets, against a loop that counts; how long spread windows are."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sto_engine.assign.spread import SpreadKey, plan_spread, send_times
+from sto_engine.assign.spread import Ranking, Ranks, SpreadKey, SpreadPlan, plan_spread, send_times
 from sto_engine.assign.spread_window import window_minutes
 from sto_engine.config import Spread
 from sto_engine.errors import ConfigError
@@ -19,6 +20,18 @@ from sto_kernels.hashing import tag_key
 QUARTER, MINUTE = 900_000, 60_000
 NINE = int(datetime(2026, 4, 20, 9, tzinfo=UTC).timestamp() * 1000)
 SENDS = st.lists(st.tuples(st.integers(-2, 3), st.sampled_from(["b", "a", "c"])), max_size=40)
+
+
+def planned(
+    counts: Sequence[Mapping[SpreadKey, int]], minutes: int, bins: int = 1, avoid: int = 0
+) -> tuple[SpreadPlan, list[Ranks]]:
+    """The plan of all buckets, and the ranks of each."""
+    total: Counter[SpreadKey] = Counter()
+    for bucket in counts:
+        total.update(bucket)
+    plan = plan_spread(total, minutes, bins, avoid)
+    ranking = Ranking(plan, counts.__getitem__)
+    return plan, [ranking.of(bucket) for bucket in range(len(counts))]
 
 
 def times_of(
@@ -32,14 +45,14 @@ def times_of(
     """Times of all sends in order, cut into buckets, each bucket with its own list of providers."""
     parts = [sends[a:b] for a, b in zip([0, *cuts], [*cuts, len(sends)], strict=True)]
     counts = [Counter((start * QUARTER, name) for start, name in part) for part in parts]
-    plan = plan_spread(counts, minutes, bins, avoid)
+    plan, ranks = planned(counts, minutes, bins, avoid)
     found: dict[int, list[int]] = {}
     for bucket in reversed(range(len(parts))) if turned else range(len(parts)):
         part = parts[bucket]
         names = [*dict.fromkeys(name for _, name in part), "nobody"]
         starts = np.array([start * QUARTER for start, _ in part], np.int64)
         provider = np.array([names.index(name) for _, name in part], np.uint32)
-        found[bucket] = send_times(plan, bucket, starts, provider, names, "run").tolist()
+        found[bucket] = send_times(plan, ranks[bucket], starts, provider, names, "run").tolist()
     return [time for bucket in range(len(parts)) for time in found[bucket]]
 
 
@@ -87,27 +100,28 @@ def test_each_quarter_hour_gets_its_share_of_a_start_and_of_its_providers() -> N
 
 def test_buckets_share_one_count_of_each_key() -> None:
     counts: list[dict[SpreadKey, int]] = [{(0, "a"): 2, (0, "b"): 1}, {}, {(0, "a"): 3}, {(0, "a"): 1, (1, "a"): 1}]
-    plan = plan_spread(counts, 15)
+    plan, ranks = planned(counts, 15)
     # keys: (0, a), (0, b), (1, a), (1, b)
-    assert [plan.first_rank_K(bucket).tolist() for bucket in range(4)] == [
-        [0, 0, -1, -1],
-        [-1, -1, -1, -1],
-        [2, -1, -1, -1],
-        [5, -1, 0, -1],
-    ]
+    expected = [[0, 0, -1, -1], [-1, -1, -1, -1], [2, -1, -1, -1], [5, -1, 0, -1]]
+    assert [own.first_rank_K(4).tolist() for own in ranks] == expected
+    # a run that goes on asks for the buckets that are left
+    ranking = Ranking(plan, counts.__getitem__)
+    assert [ranking.of(bucket).first_rank_K(4).tolist() for bucket in (2, 3)] == expected[2:]
+    with pytest.raises(AssertionError, match="passed"):
+        ranking.of(2)
     assert plan.first_turn_K.tolist() == [0, 6, 0, 1]
 
 
 def test_a_run_without_sends_has_no_times() -> None:
-    plan = plan_spread([{}, {}], 15)
-    assert send_times(plan, 1, np.zeros(0, np.int64), np.zeros(0, np.uint32), [], "run").tolist() == []
+    plan, ranks = planned([{}, {}], 15)
+    assert send_times(plan, ranks[1], np.zeros(0, np.int64), np.zeros(0, np.uint32), [], "run").tolist() == []
 
 
 def test_a_send_that_was_not_counted_is_no_send() -> None:
-    plan = plan_spread([{(0, "a"): 1, (QUARTER, "b"): 1}], 15)
+    plan, ranks = planned([{(0, "a"): 1, (QUARTER, "b"): 1}], 15)
     for start, name in ((0, "c"), (0, "b"), (1, "a"), (2 * QUARTER, "a")):
         with pytest.raises(AssertionError, match="not counted"):
-            send_times(plan, 0, np.array([start]), np.zeros(1, np.uint32), [name], "run")
+            send_times(plan, ranks[0], np.array([start]), np.zeros(1, np.uint32), [name], "run")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """What the rounds work on and what they find: offers by bucket, the terms, the outcome."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +17,33 @@ Slots = NDArray[np.uint8]
 
 
 class Book(Protocol):
-    """Where the offers of each bucket are read from and its slots are kept; `slots` begin with everyone's best."""
+    """Where the offers of each bucket are read from and its slots are kept; `slots` begin with everyone's best.
+
+    Work keeps the slots of its bucket, wherever it runs, and returns what `keep` returned, which `took` is told here;
+    from then on they are the slots of the bucket.
+    """
 
     @property
     def buckets(self) -> Sequence[int]: ...
 
     def offers(self, bucket: int) -> Offers: ...
 
-    def keep(self, bucket: int, slot_U: Slots) -> None: ...
-
     def slots(self, bucket: int) -> Slots: ...
+
+    def keep(self, bucket: int, slot_U: Slots) -> Any: ...
+
+    def took(self, bucket: int, kept: Any) -> None: ...
 
 
 class Each(Protocol):
-    """Runs work on every bucket named, several at a time; results in that order."""
+    """Runs work on every bucket named, several at a time and wherever it likes: partials of plain functions.
 
-    def __call__(self, name: str, work: Callable[[int], T], buckets: Sequence[int]) -> list[T]: ...
+    Results come one at a time and in that order; they are all to be taken. With `told`, work is given told(bucket) too.
+    """
+
+    def __call__(
+        self, name: str, work: Callable[..., T], buckets: Sequence[int], told: Callable[[int], Any] | None = None
+    ) -> Iterator[T]: ...
 
 
 @dataclass(frozen=True)
@@ -92,8 +103,11 @@ class Memory:
     def offers(self, bucket: int) -> Offers:
         return self.parts[bucket]
 
-    def keep(self, bucket: int, slot_U: Slots) -> None:
-        self.slot_B[bucket] = slot_U
+    def keep(self, bucket: int, slot_U: Slots) -> Slots:
+        return slot_U
+
+    def took(self, bucket: int, kept: Slots) -> None:
+        self.slot_B[bucket] = kept
 
     def slots(self, bucket: int) -> Slots:
         if bucket not in self.slot_B:

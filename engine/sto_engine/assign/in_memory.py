@@ -1,6 +1,6 @@
 """The whole of `solve` on offers that lie in memory: tests, benchmarks and small plans."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -22,8 +22,10 @@ def solve_in_memory(
     book = Memory(parts)
     with ThreadPoolExecutor(max_workers=threads) as pool:
 
-        def each(name: str, work: Callable[[int], T], buckets: Sequence[int]) -> list[T]:
-            return list(pool.map(work, buckets))
+        def each(
+            name: str, work: Callable[..., T], buckets: Sequence[int], told: Callable[[int], Any] | None = None
+        ) -> Iterator[T]:
+            return pool.map(work, buckets, *(() if told is None else (map(told, buckets),)))
 
         def run(work: Callable[[int], T], n: int) -> list[T]:
             return list(pool.map(work, range(n)))

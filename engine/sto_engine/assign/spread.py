@@ -1,11 +1,10 @@
 """When each send leaves: by its rank among the sends of its (UTC start, provider) over all buckets.
 
-U sends of a bucket, J starts, P providers, K keys (a start and a provider), E entries (a key in a bucket).
+U sends of a bucket, J starts, P providers, K keys (a start and a provider), E keys that a bucket has.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +19,9 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SpreadPlan:
-    """The ranks of a run's sends. Key k is start k div P and provider k mod P, both ascending.
+    """What all sends of a run have in common. Key k is start k div P and provider k mod P, both ascending.
 
-    `first_turn_K`: sends of the same start of the providers before. Entries of bucket b are `begin_B[b]:begin_B[b+1]`:
-    the keys that it has, `key_E`, and how many sends of each lie in earlier buckets, `first_rank_E`.
+    `first_turn_K`: sends of the same start of the providers before.
     """
 
     window_ms: int
@@ -32,56 +30,78 @@ class SpreadPlan:
     start_ms_J: Ints
     providers: list[str]
     first_turn_K: Ints
-    begin_B: Ints
-    key_E: Ints
-    first_rank_E: Ints
 
-    def first_rank_K(self, bucket: int) -> Ints:
-        """Rank of the bucket's first send of each key, int64 [K]; -1 for a key that it does not have."""
-        entries = slice(self.begin_B[bucket], self.begin_B[bucket + 1])
-        first_K = np.full(len(self.first_turn_K), -1, np.int64)
-        first_K[self.key_E[entries]] = self.first_rank_E[entries]
-        return first_K
+    def key_of(self, key: SpreadKey) -> int:
+        """The number of a key that was counted."""
+        start = int(np.searchsorted(self.start_ms_J, key[0]))
+        return start * len(self.providers) + self.providers.index(key[1])
 
 
 def plan_spread(
-    counts: Sequence[Mapping[SpreadKey, int]], window_minutes: int, bins: int = 1, avoid_minutes: int = 0
+    total: Mapping[SpreadKey, int], window_minutes: int, bins: int = 1, avoid_minutes: int = 0
 ) -> SpreadPlan:
-    """Ranks from the sends of each key in each bucket, in bucket order, and the window that they are spread over.
+    """From the sends of each key in all buckets together, and the window that they are spread over.
 
     `bins` is how many quarter-hours the window has where each must get the same number of sends; 1 spreads over the
     window as a whole.
     """
-    begin_B = np.cumsum([0, *map(len, counts)])
-    entries = int(begin_B[-1])
-    start_E = np.fromiter((start for start, _ in chain.from_iterable(counts)), np.int64, entries)
-    providers = sorted({name for bucket in counts for _, name in bucket})
-    place = {name: p for p, name in enumerate(providers)}
-    provider_E = np.fromiter((place[name] for _, name in chain.from_iterable(counts)), np.int64, entries)
-    n_E = np.fromiter(chain.from_iterable(bucket.values() for bucket in counts), np.int64, entries)
-    start_J, start_E = np.unique(start_E, return_inverse=True)
-    key_E = start_E * len(providers) + provider_E
-    total_K = np.zeros(len(start_J) * len(providers), np.int64)
-    np.add.at(total_K, key_E, n_E)
-    total_JP = total_K.reshape(len(start_J), len(providers))
-    first_turn_JP = np.cumsum(total_JP, axis=1) - total_JP
-    order_E = np.argsort(key_E, kind="stable")
-    before_K, before_E = np.cumsum(total_K) - total_K, np.cumsum(n_E[order_E]) - n_E[order_E]
-    first_rank_E = np.empty(entries, np.int64)
-    first_rank_E[order_E] = before_E - before_K[key_E[order_E]]
-    return SpreadPlan(
-        *(window_minutes * MINUTE_MS, bins, avoid_minutes * MINUTE_MS, start_J, providers),
-        *(first_turn_JP.reshape(-1), begin_B, key_E, first_rank_E),
+    start_J = np.unique(np.array([start for start, _ in total], np.int64))
+    providers = sorted({name for _, name in total})
+    nobody_K = np.zeros(len(start_J) * len(providers), np.int64)
+    plan = SpreadPlan(
+        window_minutes * MINUTE_MS, bins, avoid_minutes * MINUTE_MS, start_J, providers, first_turn_K=nobody_K
     )
+    total_K = nobody_K.copy()
+    for key, n in total.items():
+        total_K[plan.key_of(key)] = n
+    total_JP = total_K.reshape(len(start_J), len(providers))
+    return replace(plan, first_turn_K=(np.cumsum(total_JP, axis=1) - total_JP).reshape(-1))
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The keys that a bucket has, and how many sends of each lie in earlier buckets."""
+
+    key_E: Ints
+    first_rank_E: Ints
+
+    def first_rank_K(self, keys: int) -> Ints:
+        """Rank of the bucket's first send of each key, int64 [K]; -1 for a key that it does not have."""
+        first_K = np.full(keys, -1, np.int64)
+        first_K[self.key_E] = self.first_rank_E
+        return first_K
+
+
+class Ranking:
+    """Ranks of one bucket after the other; `counts` tells the sends of each key in a bucket, and is asked once."""
+
+    def __init__(self, plan: SpreadPlan, counts: Callable[[int], Mapping[SpreadKey, int]]) -> None:
+        self._plan, self._counts, self._next = plan, counts, 0
+        self._before_K = np.zeros(len(plan.first_turn_K), np.int64)
+
+    def of(self, bucket: int) -> Ranks:
+        """Ranks of a bucket behind those that were asked for before."""
+        assert bucket >= self._next, f"bucket {bucket} was passed"
+        for passed in range(self._next, bucket):
+            self._pass(passed)
+        return self._pass(bucket)
+
+    def _pass(self, bucket: int) -> Ranks:
+        counts = self._counts(bucket)
+        key_E = np.array([self._plan.key_of(key) for key in counts], np.int64)
+        ranks = Ranks(key_E, self._before_K[key_E])
+        self._before_K[key_E] += np.fromiter(counts.values(), np.int64, len(counts))
+        self._next = bucket + 1
+        return ranks
 
 
 def send_times(
-    plan: SpreadPlan, bucket: int, start_ms_U: Ints, provider_U: NDArray[np.uint32], names: Sequence[str], run_id: str
+    plan: SpreadPlan, ranks: Ranks, start_ms_U: Ints, provider_U: NDArray[np.uint32], names: Sequence[str], run_id: str
 ) -> Ints:
     """UTC time of each send of a bucket, int64 [U] ms; rows in (h, user_id) order, `provider_U` indexes `names`."""
     key_U = _keys(plan, start_ms_U, provider_U, names)
-    rank_U = plan.first_rank_K(bucket)[key_U]
-    assert (rank_U >= 0).all(), f"bucket {bucket} holds sends that were not counted"
+    rank_U = ranks.first_rank_K(len(plan.first_turn_K))[key_U]
+    assert (rank_U >= 0).all(), "a bucket holds sends that were not counted"
     rank_U += _earlier_rows(key_U, len(plan.first_turn_K))
     tag_P = np.array([tag_key(f"provider:{name}") for name in names], np.uint64)
     run_key, turn_U = np.uint64(tag_key(f"run:{run_id}")), plan.first_turn_K[key_U]

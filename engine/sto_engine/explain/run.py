@@ -4,6 +4,8 @@ The user's data come from his own bucket; what is usual for everyone is what the
 """
 
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,17 +14,19 @@ from numpy.typing import NDArray
 
 from sto_engine.assign.spread_window import window_minutes
 from sto_engine.assign.window import shifted_zones
+from sto_engine.bucket_work import BucketWork
 from sto_engine.choose import FALLBACK, reason_codes
 from sto_engine.config import Config
 from sto_engine.entry import enter
 from sto_engine.errors import Unavailable
+from sto_engine.executor import Threads
 from sto_engine.explain.curves import curves, known_of, numbers, usual
 from sto_engine.explain.margin import Compared, margin_parts
 from sto_engine.explain.user import Person, about, find_person, history, utc
 from sto_engine.models.boosted import Boosted
 from sto_engine.models.features import Known, build_features
 from sto_engine.models.policy import Utilities
-from sto_engine.phases import Kept, Phases
+from sto_engine.phases import Phases
 from sto_engine.plan import Plan
 from sto_engine.prepare import ScoreRequest, prepare
 from sto_engine.progress import Progress
@@ -47,7 +51,9 @@ def explain_user(request: ScoreRequest, user_id: str, config: Config, progress: 
     if plan.is_priced:
         warnings.append("this run has limits of capacity: score may move the user to another slot, or widen its window")
     alone = replace(plan, audience=person.audience)
-    priors = Phases(alone, None, prepared.run_id, request.threads, progress, kept=Kept(0)).priors()
+    with TemporaryDirectory(prefix="sto-engine-") as folder:
+        work = BucketWork(alone, Path(folder), prepared.run_id)
+        priors = Phases(work, Threads(request.threads), progress).priors()
     seen = look(alone, person.bucket)
     staged = stage_bucket(alone, priors, seen)
     utilities = plan.policy.utilities(person.known, priors, plan.date)

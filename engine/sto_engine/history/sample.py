@@ -134,7 +134,7 @@ def _replace(cleaned: Cleaned, **columns: NDArray[np.generic]) -> Cleaned:
 
 
 def merge_samples(parts: Sequence[Sample], limit: int = SAMPLE_USERS) -> Sample:
-    """The users of the lowest hashes of all parts, at most `limit`."""
+    """The users of the lowest hashes of all parts, at most `limit`; a part may be such a sample of some of them."""
     below = min(part.below for part in parts)
     cohorts = tuple(sorted({name for part in parts for name in part.cohorts}))
     sources = tuple(sorted({name for part in parts for name in part.sources}))
@@ -149,7 +149,7 @@ def merge_samples(parts: Sequence[Sample], limit: int = SAMPLE_USERS) -> Sample:
     used_C, cohort_U = np.unique(cohort_N[chosen], return_inverse=True)
     cohorts = tuple(cohorts[code] for code in used_C)
     cleaned = select_users(_concatenate(parts, campaign_key_C), chosen)
-    return Sample(key_N[chosen], cohort_U.astype(np.int32), cohorts, sources, cleaned, campaign_key_C)
+    return Sample(key_N[chosen], cohort_U.astype(np.int32), cohorts, sources, cleaned, campaign_key_C, below)
 
 
 def _concatenate(parts: Sequence[Sample], campaign_key_C: NDArray[np.uint64]) -> Cleaned:

@@ -4,7 +4,7 @@ Without a bundle the priors are fitted in the run, from phase 0; with one they a
 campaign appeals always comes from tonight's history, since campaigns are younger than bundles.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sto_engine.config import Model
 from sto_engine.history.bucket import Bucket
-from sto_engine.history.parts import campaign_tensors, read_campaigns, read_sample, sample_tensors
+from sto_engine.history.parts import campaign_tensors, read_history, sample_tensors
 from sto_engine.history.rates import campaign_rates
 from sto_engine.models.bundle import Bundle
 from sto_engine.models.features import Known, chances, know
@@ -46,7 +46,7 @@ class Attention:
     def sums(self, bucket: Bucket, buckets: int) -> dict[str, NDArray[Any]]:
         return history_sums(bucket, buckets, self.bundle)
 
-    def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
+    def reduce(self, parts: Iterable[Tensors]) -> dict[str, NDArray[Any]]:
         return history_priors(parts, self.bundle, self.model)
 
     def weighed_by(self, priors: Tensors) -> Priors:
@@ -73,13 +73,12 @@ def history_sums(bucket: Bucket, buckets: int, bundle: Bundle | None) -> dict[st
     return {**campaign_tensors(bucket), **sample, "window_ms": np.array([bucket.start_ms, bucket.end_ms])}
 
 
-def history_priors(parts: Sequence[Tensors], bundle: Bundle | None, model: Model) -> dict[str, NDArray[Any]]:
-    """Rates of tonight's campaigns; without a bundle every table of the priors."""
-    campaigns = read_campaigns(parts)
-    if bundle is None:
-        start_ms, end_ms = parts[0]["window_ms"].tolist()
-        return fit_priors(read_sample(parts), campaigns, (start_ms, end_ms), model.half_life_days).tensors()
-    key_G, rate2_G, rate24_G = campaign_rates(campaigns)
+def history_priors(parts: Iterable[Tensors], bundle: Bundle | None, model: Model) -> dict[str, NDArray[Any]]:
+    """Rates of tonight's campaigns; without a bundle every table of the priors. Parts in bucket order, read once."""
+    found = read_history(parts, bundle is None)
+    if found.sample is not None:
+        return fit_priors(found.sample, found.campaigns, found.window_ms, model.half_life_days).tensors()
+    key_G, rate2_G, rate24_G = campaign_rates(found.campaigns)
     return {"campaign_key_G": key_G, "rate2_G": rate2_G, "rate24_G": rate24_G}
 
 

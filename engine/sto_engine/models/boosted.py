@@ -4,7 +4,7 @@ margin = base margin (ridge logistic on two levels and two shapes, shapes halved
 p_open = sigmoid(margin), calibrated where the bundle says how; the slot is the argmax of the margin
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -49,7 +49,7 @@ class Boosted:
     def sums(self, bucket: Bucket, buckets: int) -> dict[str, NDArray[Any]]:
         return history_sums(bucket, buckets, self.bundle)
 
-    def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
+    def reduce(self, parts: Iterable[Tensors]) -> dict[str, NDArray[Any]]:
         return history_priors(parts, self.bundle, self.model)
 
     def weighed_by(self, priors: Tensors) -> Priors:

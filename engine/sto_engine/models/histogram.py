@@ -7,7 +7,7 @@ It mirrors past send times where mail was sent at few hours. Its probability of 
 sent near that hour brought, null where nothing was ever sent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -48,8 +48,10 @@ class Histogram:
         profile = build_profile(bucket, self.grid, self.model.half_life_days)
         return {**act_sums(profile, ~bucket.bad_U), **history_sums(bucket, buckets, None)}
 
-    def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
-        return {**add_acts(parts), **history_priors(parts, None, self.model)}
+    def reduce(self, parts: Iterable[Tensors]) -> dict[str, NDArray[Any]]:
+        acts = dict[str, NDArray[Any]]()
+        usual = history_priors(_adding_acts(parts, acts), None, self.model)
+        return {**acts, **usual}
 
     def weighed_by(self, priors: Tensors) -> Priors:
         return from_tensors(priors, "the priors of this run")
@@ -77,14 +79,21 @@ def act_sums(profile: Profile, may_U: NDArray[np.bool_]) -> dict[str, NDArray[An
     return totals
 
 
-def add_acts(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+def add_acts(parts: Iterable[Tensors]) -> dict[str, NDArray[Any]]:
     """Sums of the same name over all parts."""
-    total: dict[str, NDArray[Any]] = {}
+    total = dict[str, NDArray[Any]]()
+    for _ in _adding_acts(parts, total):
+        pass
+    return total
+
+
+def _adding_acts(parts: Iterable[Tensors], total: dict[str, NDArray[Any]]) -> Iterator[Tensors]:
+    """The parts as they are; what they say of acts is added to `total` on the way."""
     for part in parts:
         for name in part:
             if name == EVERYONE or name.startswith(COHORT):
                 total[name] = total.get(name, np.zeros(len(part[name]))) + part[name]
-    return {name: total[name] for name in sorted(total)}
+        yield part
 
 
 def smoothed(profile: Profile, priors: Tensors) -> tuple[NDArray[np.float64], NDArray[Any]]:

@@ -1,6 +1,6 @@
 """What every model offers: small sums per bucket, priors from all sums, a utility per (user, slot)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Literal, Protocol
@@ -63,8 +63,8 @@ class Policy(Protocol):
     def sums(self, bucket: Bucket, buckets: int) -> dict[str, NDArray[Any]]:
         """What this bucket, one of `buckets`, adds to the priors: small arrays by name."""
 
-    def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
-        """Priors from the sums of all buckets, given in bucket order."""
+    def reduce(self, parts: Iterable[Tensors]) -> dict[str, NDArray[Any]]:
+        """Priors from the sums of all buckets, given in bucket order; read once, a few at a time."""
 
     def weighed_by(self, priors: Tensors) -> Priors | None:
         """What the policy weighs the sends of its counts by; None where all weigh the same."""

@@ -5,7 +5,7 @@ seed_boosted    trees over profile, 24-bin histogram and clock, no exposure, no 
 seed_thompson   Beta(1 + opens, 1 + misses) of each user and send hour, flat prior, one draw a night
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -49,7 +49,7 @@ class SeedHistogram:
     def sums(self, bucket: Bucket, buckets: int) -> dict[str, NDArray[Any]]:
         return act_sums(build_profile(bucket, self.grid, self.model.half_life_days), ~bucket.bad_U)
 
-    def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
+    def reduce(self, parts: Iterable[Tensors]) -> dict[str, NDArray[Any]]:
         return add_acts(parts)
 
     def weighed_by(self, priors: Tensors) -> None:
@@ -91,7 +91,7 @@ class SeedBoosted:
     def sums(self, bucket: Bucket, buckets: int) -> dict[str, NDArray[Any]]:
         return {}
 
-    def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
+    def reduce(self, parts: Iterable[Tensors]) -> dict[str, NDArray[Any]]:
         return {}
 
     def weighed_by(self, priors: Tensors) -> None:
@@ -126,7 +126,7 @@ class SeedThompson:
     def sums(self, bucket: Bucket, buckets: int) -> dict[str, NDArray[Any]]:
         return {}
 
-    def reduce(self, parts: Sequence[Tensors]) -> dict[str, NDArray[Any]]:
+    def reduce(self, parts: Iterable[Tensors]) -> dict[str, NDArray[Any]]:
         return {}
 
     def weighed_by(self, priors: Tensors) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sto_engine.assign.gain import summary as window_summary
@@ -16,16 +16,21 @@ COLLAPSE_SLOTS = 6
 UNLIMITED: dict[str, Any] = {"bound": None, "value": None, "gap": None, "moved": 0, "deferred": 0, "violations": 0}
 
 
-def add_up(parts: Sequence[BucketCounts]) -> BucketCounts:
-    """The counts of all buckets together."""
+def add_up(parts: Iterable[BucketCounts]) -> BucketCounts:
+    """The counts of all buckets together, given in their order."""
     total = BucketCounts()
     for part in parts:
-        total.audience += part.audience
-        total.nan_rows += part.nan_rows
-        for name in ("suppressed", "reason", "arm", "slot", "preferred", "provider", "held", "spread"):
-            getattr(total, name).update(getattr(part, name))
-        total.gain += part.gain
+        add_to(total, part)
     return total
+
+
+def add_to(total: BucketCounts, part: BucketCounts) -> None:
+    total.audience += part.audience
+    total.nan_rows += part.nan_rows
+    for name in ("suppressed", "reason", "arm", "slot", "preferred", "provider", "held", "spread"):
+        getattr(total, name).update(getattr(part, name))
+    total.gain += part.gain
+    total.census.add(part.census)
 
 
 def summarise(

@@ -1,4 +1,4 @@
-"""Shards: Parquet with page checksums, written whole or not at all; staged rows as Arrow IPC."""
+"""Shards: Parquet with page checksums; staged rows as Arrow IPC. Both under names of the writer's own (manifest)."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from sto_engine.errors import BadData
-from sto_engine.files import atomic_path, sha256_file, write_parquet
+from sto_engine.files import own_path, put_parquet, sha256_file
 
 DICTIONARY = [
     *("provider", "arm", "reason", "channel", "campaign_id"),
@@ -15,13 +15,15 @@ DICTIONARY = [
 
 
 def write_shard(path: Path, table: pa.Table, row_group: int, arrow_types: bool = False) -> str:
-    """Write `table` to `path` atomically; returns the sha256 of the file. `arrow_types` as in `write_parquet`."""
-    return write_parquet(path, table, row_group, DICTIONARY, arrow_types)
+    """Write `table` to `path`; returns the sha256 of the file. `arrow_types` as in `files.write_parquet`."""
+    with own_path(path):
+        put_parquet(path, table, row_group, DICTIONARY, arrow_types)
+    return sha256_file(path)
 
 
 def write_staged(path: Path, table: pa.Table) -> str:
-    """Write staged rows as Arrow IPC, atomically; returns the sha256 of the file."""
-    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), table.schema) as writer:
+    """Write staged rows as Arrow IPC; returns the sha256 of the file."""
+    with own_path(path), pa.ipc.new_file(str(path), table.schema) as writer:
         writer.write_table(table)
     return sha256_file(path)
 
