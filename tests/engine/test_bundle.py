@@ -21,7 +21,7 @@ from sto_engine.models import bundle as bundles
 from sto_engine.models.boosted import Boosted, check_features
 from sto_engine.models.bundle import BUNDLE_VERSION, Bundle, load_bundle, read_tensors, save_bundle, tensor_bytes
 from sto_engine.models.features import CROSS, FEATURES, USER_FEATURES, build_features, know
-from sto_engine.models.forest import fit_forest, forest_bytes
+from sto_engine.models.forest import Batch, Recipe, fit_forest, forest_bytes
 from sto_engine.models.priors import Priors, from_tensors
 from sto_engine.models.registry import make_policy
 from sto_engine.slots import grid_of
@@ -256,7 +256,8 @@ def test_what_a_bundle_says_of_itself(loaded: Bundle) -> None:
 def test_a_forest_without_trees_that_split_still_scores(loaded: Bundle, bucket: Bucket) -> None:
     rng = np.random.default_rng(0)
     rows, label = rng.random((50, len(FEATURES)), np.float32), (rng.random(50) < 0.5).astype(np.float32)
-    forest = forest_bytes(fit_forest(rows, label, FEATURES, Config().train, 0, np.zeros(50, np.float32)))
+    batch = Batch(rows, label, base_N=np.zeros(50, np.float32))
+    forest = forest_bytes(fit_forest([lambda: batch], Recipe(FEATURES, Config().train, 0)))
     policy = Boosted(grid_of(24), Config().model, replace(loaded, forest=forest))
     found = policy.utilities(bucket, policy.reduce([policy.sums(bucket, 1)]), DAY)
     assert np.isfinite(found.utility_US).all()

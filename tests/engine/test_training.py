@@ -20,7 +20,7 @@ from sto_engine.train import fit as fit_module
 from sto_engine.train.fit import isotonic
 from sto_engine.train.moments import bucket_moments, span_of
 from sto_engine.train.quality import calibration_error
-from sto_engine.train.rows import RIVALS, Rows, labelled_sends, thin
+from sto_engine.train.rows import RIVALS, labelled_sends
 from sto_engine.train_job import TrainReport, train
 
 HOURS = (8, 13, 19)
@@ -246,17 +246,6 @@ def test_the_threads_of_the_libraries_do_not_change_a_byte(
     subprocess.run([*command, *keys, "--threads", threads], env=env, check=True, capture_output=True)
     for file in bundle.iterdir():
         assert (tmp_path / "b" / file.name).read_bytes() == file.read_bytes()
-
-
-def test_thinning_keeps_the_rows_of_the_lowest_hashes_in_their_order() -> None:
-    rng = np.random.default_rng(0)
-    order = rng.integers(0, 2**63, 500).astype(np.uint64)
-    n = np.arange(500)
-    rows = Rows(n[:, None].astype(np.float32), *([n] * 6), order, n[:, None].astype(np.float32))
-    kept = thin(rows, 100).time_N
-    assert set(kept) == set(np.argsort(order)[:100])
-    assert (np.diff(kept) > 0).all()
-    assert thin(rows, 500) is rows
 
 
 def test_fewer_rows_by_max_rows_are_the_same_for_any_number_of_threads(honest: Path, tmp_path: Path) -> None:

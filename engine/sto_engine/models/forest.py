@@ -1,6 +1,15 @@
-"""The only file that knows XGBoost: rows -> trees. Scoring reads the saved bytes with the engine's own parser."""
+"""The only file that knows XGBoost: rows -> trees. Scoring reads the saved bytes with the engine's own parser.
 
-from collections.abc import Sequence
+Rows come batch by batch, from files as often as XGBoost asks (four times), and are kept as one byte a feature; the
+bytes of a model do not depend on how rows are cut into batches, nor on whether the quantized rows lie in memory or on
+disk. They do depend on the number of threads, of processes, and on the device.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,45 +23,91 @@ from sto_engine.errors import Unavailable
 TRAIN_THREADS = 2
 
 
-def fit_forest(
-    rows_NF: NDArray[np.float32],
-    label_N: NDArray[np.float32],
-    names: Sequence[str],
-    train: Train,
-    seed: int,
-    base_N: NDArray[np.float32] | None = None,
-    monotone: Sequence[int] | None = None,
-    weight_N: NDArray[np.float32] | None = None,
-) -> Any:
-    """Train on float32 [N, F] and labels 0/1 on top of base margins [N]; returns the booster.
+@dataclass(frozen=True)
+class Batch:
+    """Features float32 [N, F] and labels 0/1 of some rows, their weights and the margins that they start from."""
 
-    `monotone` is 1 for features whose rise must not lower the margin. Raises Unavailable (69) without XGBoost.
+    features_NF: NDArray[np.float32]
+    label_N: NDArray[np.float32]
+    weight_N: NDArray[np.float32] | None = None
+    base_N: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to grow a forest; `monotone` is 1 for features whose rise must not lower the margin.
+
+    `based` says that rows come with base margins; `external` keeps the quantized rows on the local disk.
+    """
+
+    names: tuple[str, ...]
+    train: Train
+    seed: int
+    monotone: tuple[int, ...] | None = None
+    based: bool = True
+    threads: int = TRAIN_THREADS
+    on_gpu: bool = False
+    external: bool = False
+
+    def params(self) -> dict[str, Any]:
+        """The same as XGBoost names it."""
+        train = self.train
+        params: dict[str, Any] = {
+            "objective": "binary:logistic",
+            "tree_method": "hist",
+            "max_depth": train.depth,
+            "learning_rate": train.learning_rate,
+            "subsample": train.subsample,
+            "colsample_bytree": train.colsample,
+            "min_child_weight": train.min_child_weight,
+            "reg_lambda": train.reg_lambda,
+            "seed": self.seed,
+            "nthread": self.threads,
+        }
+        if self.monotone is not None:
+            params["monotone_constraints"] = "(" + ",".join(map(str, self.monotone)) + ")"
+        if self.based:
+            params["base_score"] = 0.5  # the base margin is the whole start: nothing to add to it
+        if self.on_gpu:
+            params["device"] = "cuda"
+        return params
+
+
+def fit_forest(
+    batches: Sequence[Callable[[], Batch]],
+    recipe: Recipe,
+    start: bytes | None = None,
+    every: int | None = None,
+    grown: Callable[[bytes], None] | None = None,
+) -> Any:
+    """Train on the rows of `batches`, each called several times; returns the booster.
+
+    Grows on from `start`, the UBJSON of the first trees, to `recipe.train.trees`; calls `grown` with the forest so far
+    every so many trees, but not with the last. Within a collective of XGBoost `batches` are the rows of one process,
+    and all of them call this. Raises Unavailable (69) without XGBoost.
     """
     xgboost = _xgboost()
-    params = {
-        "objective": "binary:logistic",
-        "tree_method": "hist",
-        "max_depth": train.depth,
-        "learning_rate": train.learning_rate,
-        "subsample": train.subsample,
-        "colsample_bytree": train.colsample,
-        "min_child_weight": train.min_child_weight,
-        "reg_lambda": train.reg_lambda,
-        "seed": seed,
-        "nthread": TRAIN_THREADS,
-    }
-    if monotone is not None:
-        params["monotone_constraints"] = "(" + ",".join(map(str, monotone)) + ")"
-    data = xgboost.QuantileDMatrix(rows_NF, label_N, weight=weight_N, feature_names=list(names), nthread=TRAIN_THREADS)
-    if base_N is not None:
-        params["base_score"] = 0.5  # the base margin is the whole start: nothing to add to it
-        data.set_base_margin(base_N)
-    return xgboost.train(params, data, train.trees)
+    former = None if start is None else xgboost.Booster(model_file=bytearray(start))
+    done = 0 if former is None else former.num_boosted_rounds()
+    rounds = recipe.train.trees - done
+    callbacks = [_teller(xgboost, recipe.train.trees, every, grown)] if every and grown else []
+    with _matrix(xgboost, batches, recipe) as data:
+        return xgboost.train(recipe.params(), data, rounds, xgb_model=former, callbacks=callbacks)
 
 
 def forest_bytes(booster: Any) -> bytes:
     """The model as UBJSON."""
     return bytes(booster.save_raw("ubj"))
+
+
+def read_forest(forest: bytes) -> Any:
+    """The booster of a model's UBJSON."""
+    return _xgboost().Booster(model_file=bytearray(forest))
+
+
+def trees_of(forest: bytes) -> int:
+    """How many trees a model's UBJSON holds."""
+    return int(read_forest(forest).num_boosted_rounds())
 
 
 def gains(booster: Any) -> dict[str, float]:
@@ -67,6 +122,53 @@ def margins(booster: Any, rows_NF: NDArray[np.float32], base_N: NDArray[np.float
     names = booster.feature_names
     data = _xgboost().DMatrix(rows_NF, base_margin=base_N, feature_names=names)
     return np.asarray(booster.predict(data, output_margin=True), np.float64)
+
+
+@contextmanager
+def _matrix(xgboost: Any, batches: Sequence[Callable[[], Batch]], recipe: Recipe) -> Iterator[Any]:
+    """The rows quantized: in memory, or with `external` in a folder of this machine that goes with them."""
+    if not recipe.external:
+        yield xgboost.QuantileDMatrix(_iterator(xgboost, batches, recipe, None), nthread=recipe.threads)
+        return
+    with tempfile.TemporaryDirectory(prefix="sto-train-") as folder:
+        rows = _iterator(xgboost, batches, recipe, str(Path(folder) / "cache"))
+        yield xgboost.ExtMemQuantileDMatrix(rows, nthread=recipe.threads)
+
+
+def _iterator(xgboost: Any, batches: Sequence[Callable[[], Batch]], recipe: Recipe, cache: str | None) -> Any:
+    """XGBoost's view of the batches."""
+
+    class Batches(xgboost.DataIter):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.place = 0
+            super().__init__(cache_prefix=cache)
+
+        def next(self, take: Callable[..., None]) -> bool:
+            if self.place == len(batches):
+                return False
+            batch = batches[self.place]()
+            self.place += 1
+            names, label_N, weight_N = list(recipe.names), batch.label_N, batch.weight_N
+            take(data=batch.features_NF, label=label_N, weight=weight_N, base_margin=batch.base_N, feature_names=names)
+            return True
+
+        def reset(self) -> None:
+            self.place = 0
+
+    return Batches()
+
+
+def _teller(xgboost: Any, trees: int, every: int, grown: Callable[[bytes], None]) -> Any:
+    """Calls `grown` every so many trees: after each one it would cost seconds a tree on a cluster."""
+
+    class Teller(xgboost.callback.TrainingCallback):  # type: ignore[misc]
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            done = model.num_boosted_rounds()
+            if done % every == 0 and done < trees:
+                grown(forest_bytes(model))
+            return False
+
+    return Teller()
 
 
 def _xgboost() -> Any:

@@ -7,14 +7,13 @@ The forest earns what was halved; with the whole shapes it learns too little (re
 than the one to be scored have a level of their own, which their rows need and scoring does not. N rows, T types.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sto_engine.history.rates import TYPES, fit_appeal
 from sto_engine.models.features import CROSS, FEATURES, LEVELS, SHAPES_OF_BASE
-from sto_engine.train.rows import Rows
 from sto_kernels.lanes import Floats
 
 WEIGHT_PRIOR = np.array([0.0, 0.7, 0.3, 0.9, 0.3])
@@ -37,7 +36,26 @@ class Base:
         return margin_N if type_N is None else margin_N + self.level_T[type_N]
 
 
-def campaign_offsets(rows: Rows) -> Floats:
+@dataclass(frozen=True)
+class Narrow:
+    """What offsets and base weights need of rows, 42 bytes each; `shapes_N4` are COLUMNS of their features."""
+
+    label_N: NDArray[np.float32]
+    weight_N: NDArray[np.float32]
+    type_N: NDArray[np.int8]
+    hour_N: NDArray[np.int8]
+    campaign_N: NDArray[np.uint64]
+    time_N: NDArray[np.int64]
+    shapes_N4: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.label_N)
+
+    def take(self, keep_N: NDArray[np.bool_]) -> "Narrow":
+        return Narrow(*(getattr(self, f.name)[keep_N] for f in fields(self)))
+
+
+def campaign_offsets(rows: Narrow) -> Floats:
     """Log appeal of each row's campaign apart from its hour, float64 [N]."""
     key_N, code_N = np.unique(rows.campaign_N, return_inverse=True)
     cell_C, row_N = np.unique(code_N * 24 + rows.hour_N, return_inverse=True)
@@ -48,9 +66,9 @@ def campaign_offsets(rows: Rows) -> Floats:
     return np.log(appeal.rate_G)[code_N]
 
 
-def base_inputs(features_NF: NDArray[np.float32]) -> Floats:
-    """[1, two levels, two shapes] of each row, float64 [N, 5]."""
-    return np.concatenate([np.ones((len(features_NF), 1)), features_NF[:, COLUMNS]], axis=1)
+def base_inputs(shapes_N4: NDArray[np.float32]) -> Floats:
+    """[1, two levels, two shapes] of each row, from COLUMNS of its features, float64 [N, 5]."""
+    return np.concatenate([np.ones((len(shapes_N4), 1)), shapes_N4], axis=1)
 
 
 def fit_base(

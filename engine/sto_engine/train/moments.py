@@ -79,10 +79,9 @@ def bucket_moments(store: Store, bucket: int, span: Span, config: Config) -> Mom
     return Moments(then, now, labels)
 
 
-def bucket_parts(store: Store, bucket: int, span: Span, config: Config) -> dict[str, dict[str, NDArray[Any]]]:
-    """First pass: campaign sums and sample of a bucket, at both moments."""
-    seen = bucket_moments(store, bucket, span, config)
+def moment_parts(seen: Moments, buckets: int) -> dict[str, dict[str, NDArray[Any]]]:
+    """First pass: campaign sums and sample of a bucket, one of `buckets`, at both moments."""
     return {
-        name: {**campaign_tensors(at), **sample_tensors(at, store.buckets)}
+        name: {**campaign_tensors(at), **sample_tensors(at, buckets)}
         for name, at in (("origin", seen.origin), ("now", seen.now))
     }

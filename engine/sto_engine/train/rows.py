@@ -4,9 +4,7 @@ N rows, F features. The local hour and weekday of a send pick the cross features
 known at `as_of`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +18,7 @@ from sto_engine.models.features import FEATURES, build_features, know
 from sto_engine.models.priors import Priors
 from sto_engine.models.seed_features import SLOT_FEATURES, slot_rows, user_features, user_matrix
 from sto_engine.slots import grid_of
+from sto_engine.train.draw import up_to
 from sto_engine.train.moments import HOUR_MS, Moments, Span
 from sto_kernels.hashing import derive
 
@@ -49,9 +48,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.label_N)
 
-    def take(self, index_N: NDArray[Any]) -> "Rows":
-        return Rows(*(getattr(self, f.name)[index_N] for f in fields(self)))
-
 
 RIVALS = ("attention", "histogram", "seed_histogram", "previous")
 
@@ -68,6 +64,9 @@ class Sends:
     campaign_N: NDArray[np.uint64]
     type_N: NDArray[np.int8]
     order_N: NDArray[np.uint64]
+
+    def take(self, keep_N: NDArray[np.bool_]) -> "Sends":
+        return Sends(*(getattr(self, f.name)[keep_N] for f in fields(self)))
 
     def rows(
         self, features_NF: NDArray[np.float32], rival_NR: NDArray[np.float32], weight_N: NDArray[np.float32]
@@ -105,12 +104,24 @@ def labelled_sends(seen: Moments, span: Span, config: Config) -> Sends:
 
 
 def bucket_rows(
-    seen: Moments, span: Span, priors: Priors, previous: tuple[Bundle, Priors] | None, config: Config
+    seen: Moments,
+    span: Span,
+    priors: Priors,
+    previous: tuple[Bundle, Priors] | None,
+    config: Config,
+    last_bin: int | None = None,
 ) -> Rows:
-    """Second pass: rows of a bucket under the priors of the origin; `previous` scores the same rows, by its own."""
-    sends = labelled_sends(seen, span, config)
-    known = know(seen.origin, priors, config.model.half_life_days)
-    older = None if previous is None else know(seen.origin, previous[1], config.model.half_life_days)
+    """Second pass: rows of a bucket under the priors of the origin; `previous` scores the same rows, by its own.
+
+    With `last_bin` only the rows in the bins up to it (train.draw), and nothing is counted of users without any.
+    """
+    sends, origin = labelled_sends(seen, span, config), seen.origin
+    if last_bin is not None:
+        sends = sends.take(up_to(sends.order_N, last_bin))
+        user_U, user_N = np.unique(sends.user_N, return_inverse=True)
+        sends, origin = replace(sends, user_N=user_N), origin.take(user_U)
+    known = know(origin, priors, config.model.half_life_days)
+    older = None if previous is None else know(origin, previous[1], config.model.half_life_days)
     features_NF = np.empty((len(sends.user_N), len(FEATURES)), np.float32)
     rival_NR = np.full((len(sends.user_N), len(RIVALS)), np.nan, np.float32)
     for days in WEEKDAYS:
@@ -132,9 +143,10 @@ def bucket_rows(
     return sends.rows(features_NF, rival_NR, priors.follow_T[sends.type_N].astype(np.float32))
 
 
-def seed_rows(seen: Moments, span: Span, config: Config) -> Rows:
-    """Rows of the preset `seed_boosted`: profile, histogram and clock."""
+def seed_rows(seen: Moments, span: Span, config: Config, last_bin: int | None = None) -> Rows:
+    """Rows of the preset `seed_boosted`: profile, histogram and clock; with `last_bin` those up to it."""
     sends, grid = labelled_sends(seen, span, config), grid_of(config.slots.grid)
+    sends = sends.take(up_to(sends.order_N, last_bin))
     profile = build_profile(seen.origin, grid, config.model.half_life_days)
     slots_NG = slot_rows(sends.slot_N * (grid.slots // 24), sends.weekday_N, grid)
     features_NF = np.concatenate([user_matrix(profile)[:, sends.user_N].T, slots_NG], axis=1)
@@ -145,15 +157,3 @@ def seed_rows(seen: Moments, span: Span, config: Config) -> Rows:
 def seed_names(config: Config) -> list[str]:
     """Names of the features of `seed_rows`."""
     return [*user_features(grid_of(config.slots.grid)), *SLOT_FEATURES]
-
-
-def join(parts: Sequence[Rows]) -> Rows:
-    """The rows of all parts, in their order."""
-    return Rows(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Rows)))
-
-
-def thin(rows: Rows, limit: int) -> Rows:
-    """The `limit` rows of the lowest hashes, in the order they came."""
-    if len(rows) <= limit:
-        return rows
-    return rows.take(np.sort(np.argsort(rows.order_N, kind="stable")[:limit]))
