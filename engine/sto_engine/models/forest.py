@@ -6,8 +6,7 @@ disk. They do depend on the number of threads, of processes, and on the device.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,8 +90,16 @@ def fit_forest(
     done = 0 if former is None else former.num_boosted_rounds()
     rounds = recipe.train.trees - done
     callbacks = [_teller(xgboost, recipe.train.trees, every, grown)] if every and grown else []
-    with _matrix(xgboost, batches, recipe) as data:
+
+    def grow(cache: str | None) -> Any:
+        # the quantized rows end with this function, before the folder of their files does
+        data = _matrix(xgboost, batches, recipe, cache)
         return xgboost.train(recipe.params(), data, rounds, xgb_model=former, callbacks=callbacks)
+
+    if not recipe.external:
+        return grow(None)
+    with tempfile.TemporaryDirectory(prefix="sto-train-") as folder:
+        return grow(str(Path(folder) / "rows"))
 
 
 def forest_bytes(booster: Any) -> bytes:
@@ -124,15 +131,11 @@ def margins(booster: Any, rows_NF: NDArray[np.float32], base_N: NDArray[np.float
     return np.asarray(booster.predict(data, output_margin=True), np.float64)
 
 
-@contextmanager
-def _matrix(xgboost: Any, batches: Sequence[Callable[[], Batch]], recipe: Recipe) -> Iterator[Any]:
-    """The rows quantized: in memory, or with `external` in a folder of this machine that goes with them."""
-    if not recipe.external:
-        yield xgboost.QuantileDMatrix(_iterator(xgboost, batches, recipe, None), nthread=recipe.threads)
-        return
-    with tempfile.TemporaryDirectory(prefix="sto-train-") as folder:
-        rows = _iterator(xgboost, batches, recipe, str(Path(folder) / "cache"))
-        yield xgboost.ExtMemQuantileDMatrix(rows, nthread=recipe.threads)
+def _matrix(xgboost: Any, batches: Sequence[Callable[[], Batch]], recipe: Recipe, cache: str | None) -> Any:
+    """The rows quantized: in memory, or in files of this machine whose names begin with `cache`."""
+    rows = _iterator(xgboost, batches, recipe, cache)
+    kind = xgboost.QuantileDMatrix if cache is None else xgboost.ExtMemQuantileDMatrix
+    return kind(rows, nthread=recipe.threads)
 
 
 def _iterator(xgboost: Any, batches: Sequence[Callable[[], Batch]], recipe: Recipe, cache: str | None) -> Any:

@@ -63,9 +63,9 @@ class Prepared:
 
 def look(rows: RowSet) -> Look:
     """What there is to learn from."""
-    if not rows.files:
-        return Look((), 0, 0, 0.0, 0.0, 0.0)
     kept = tuple(sum(len(block["label_N"]) for block in rows.blocks(file, ["label_N"])) for file in range(rows.size))
+    if not sum(kept):
+        return Look((), 0, 0, 0.0, 0.0, 0.0)
     found = rows.columns(["label_N", "time_N"])
     label_N, time_N = found["label_N"], found["time_N"]
     rate = float(label_N.mean(dtype=np.float64))
