@@ -92,7 +92,8 @@ def train(
     worse on later data than `histogram` or than the bundle there, unless `force`.
     """
     is_seed = _check(config)
-    source = Store.open(store)
+    # machines that work for this one may start in another folder
+    source = Store.open(store if executor is None or executor.in_process else store.absolute())
     if source.newest_event_ms is None:
         raise BadData(f"store {store} has no events to train on; ingest events first")
     day = as_of or datetime.fromtimestamp(source.newest_event_ms / 1000, UTC).date() + timedelta(days=1)
