@@ -20,7 +20,8 @@ class Case:
 
     A sender is simulated for `base` recipients and copied under other ids until there are `users`, so that a large one
     costs no more to invent than to write. Buckets hold about 80,000 recipients each: only their number grows. `parts`
-    are the commands that are measured, in their order; `rounds` those of pairs and drivers.
+    are the commands that are measured, in their order; `rounds` those of pairs and drivers. A driver has `users` in
+    each of its buckets, and a store of `generations` whose files its manifest names.
     """
 
     name: str
@@ -32,20 +33,25 @@ class Case:
     per_user: int = 10
     base: int = BASE_USERS
     rounds: int = 1
+    generations: int = 1
 
 
 # the order is that of importance: what a short night has no time for stands last
 _ALL = (
     Case("cost_u50k", "cost", 50_000, 1, "quick", base=50_000),
     Case("cost_u200k", "cost", 200_000, 4, "quick", base=50_000),
+    Case("driver_b512", "driver", 50_000, 512, "quick", base=50_000),
     Case("pair_score_u200k", "pair", 200_000, 4, "quick", ("score",), base=50_000),
     Case("cost_u1m", "cost", 1_000_000, 16, "default"),
     Case("cost_u5m", "cost", 5_000_000, 64, "default"),
     Case("cost_u1m_e30", "cost", 1_000_000, 16, "default", WITHOUT_TRAIN, 30),
+    Case("driver_b8192", "driver", 80_000, 8192, "default", base=80_000),
+    Case("driver_b8192_g8", "driver", 80_000, 8192, "default", base=80_000, generations=8),
     Case("cost_u20m", "cost", 20_000_000, 256, "full", WITHOUT_TRAIN),
     Case("pair_score_u20m", "pair", 20_000_000, 256, "full", ("score",)),
     Case("pair_train_u1m", "pair", 1_000_000, 16, "full", ("train",)),
     Case("cost_u3k", "cost", 3_000, 2, "test", base=1_500),
+    Case("driver_b8", "driver", 3_000, 8, "test", base=1_500, generations=2),
     Case("pair_score_u3k", "pair", 3_000, 2, "test", ("score",), base=1_500),
 )
 CASES = {case.name: case for case in _ALL}

@@ -38,7 +38,7 @@ class Lab:
 
     @property
     def store(self) -> Path:
-        return self.work.root / f"scale-store-u{self.case.users}-e{self.case.per_user}"
+        return self.work.root / f"scale-store-u{self.case.users}-b{self.case.buckets}-e{self.case.per_user}"
 
     @property
     def threads(self) -> tuple[str, ...]:
@@ -66,6 +66,15 @@ def players(case: Case, work: Work) -> list[Player]:
     sender(case, work)
     lab.bundle()
     return [player(part, True, 1, NOTES[part], partial(_PARTS[part], lab)) for part in case.parts]
+
+
+def make_store(lab: Lab) -> None:
+    """The store of a lab where a case before has not made it; nothing is measured."""
+    if not (lab.store / "manifest.json").exists():
+        files = sender(lab.case, lab.work)
+        people, buckets = ("--recipients", str(files / "recipients.parquet")), f"store.buckets={lab.case.buckets}"
+        command("ingest", str(files / "events"), *people, "--store", str(lab.store), "--set", buckets, *lab.threads)
+        command("compact", "--store", str(lab.store), *lab.threads)
 
 
 def run_ingest(lab: Lab, figures: Figures) -> Turn:

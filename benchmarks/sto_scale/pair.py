@@ -14,9 +14,8 @@ from sto_pipeline.made import Work
 from sto_pipeline.processes import ChildFailed
 from sto_scale.cases import Case
 from sto_scale.commands import Ran, command, worked_s
-from sto_scale.cost import Lab, score, shards
+from sto_scale.cost import Lab, make_store, score, shards
 from sto_scale.players import Figures, Player, as_turn, player
-from sto_scale.senders import sender
 
 BY = {"threads": (), "ray": ("--cluster", "local")}
 NOTES = {"threads": "threads of one process", "ray": "--cluster local: tasks of a Ray on this machine"}
@@ -25,8 +24,7 @@ NOTES = {"threads": "threads of one process", "ray": "--cluster local: tasks of 
 def players(case: Case, work: Work) -> list[Player]:
     """Ray first: it is ours to judge; the store is there before the first clock starts."""
     lab = Lab(case, work)
-    if not (lab.store / "manifest.json").exists():
-        _make_store(lab)
+    make_store(lab)
     lab.bundle()
     (part,) = case.parts
     return [player(by, True, case.rounds, NOTES[by], partial(_turn, lab, part, by)) for by in ("ray", "threads")]
@@ -54,13 +52,6 @@ def _train(lab: Lab, figures: Figures, *more: str) -> Ran:
     ran = command("train", "--store", str(lab.store), "--bundle", str(out), "--force", *lab.threads, *more)
     figures["rows"] = ran.result["rows"]
     return ran
-
-
-def _make_store(lab: Lab) -> None:
-    files = sender(lab.case, lab.work)
-    people, buckets = ("--recipients", str(files / "recipients.parquet")), f"store.buckets={lab.case.buckets}"
-    command("ingest", str(files / "events"), *people, "--store", str(lab.store), "--set", buckets, *lab.threads)
-    command("compact", "--store", str(lab.store), *lab.threads)
 
 
 _RUN: dict[str, Callable[..., Ran]] = {"score": _score, "train": _train}

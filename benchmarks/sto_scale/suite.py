@@ -8,14 +8,14 @@ from sto_bench.contest import Watch
 from sto_bench.records import red_gates, warnings
 from sto_pipeline.contest import contest
 from sto_pipeline.made import Work
-from sto_scale import cost, pair
+from sto_scale import cost, driver, pair
 from sto_scale.cases import Case, select
 from sto_scale.fit import fits, told
 from sto_scale.records import Line, make_lines
 
 __all__ = ["Plan", "make_plan", "red_gates", "run", "summary", "warnings"]
 
-_PLAYERS = {"cost": cost.players, "pair": pair.players}
+_PLAYERS = {"cost": cost.players, "pair": pair.players, "driver": driver.players}
 
 
 @dataclass(frozen=True)

@@ -9,32 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from sto_bench.contest import GateFailed
 from sto_bench.records import read_as, write
 from sto_engine import bench_cli, cli
-from sto_engine.progress import Silent
-from sto_pipeline.contest import contest
-from sto_pipeline.made import Work
-from sto_pipeline.processes import ChildFailed, Ended
-from sto_scale import commands, cost, pair, report, senders, suite
+from sto_scale import report
 from sto_scale.cases import CASES, select
-from sto_scale.commands import Ran
 from sto_scale.fit import fits, told
-from sto_scale.records import Line, make_lines
+from sto_scale.records import Line
 from sto_scale.sizes import sizes
 
 TINY = CASES["cost_u3k"]
-PAIR = CASES["pair_score_u3k"]
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Work:
-    return Work.at(tmp_path / "work", Silent(), 2)
 
 
 @pytest.fixture
@@ -95,140 +80,6 @@ def test_sizes_are_those_of_the_fits_with_buckets_as_the_engine_would_choose() -
     assert large.core_hours["train"] is None
 
 
-def test_copies_have_the_same_events_under_other_ids(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    def world(self: Work, users: int, campaigns_per_day: str) -> Path:
-        folder = self.root / "world"
-        (folder / "events").mkdir(parents=True)
-        ids = pa.array(np.random.default_rng(0).integers(0, 2**64, users, np.uint64))
-        pq.write_table(pa.table({"user_id": ids, "n": pa.array(range(users))}), folder / "events" / "part-0.parquet")
-        pq.write_table(pa.table({"user_id": ids}), folder / "recipients.parquet")
-        return folder
-
-    monkeypatch.setattr(Work, "world", world)
-    found = senders.sender(TINY, work)
-    assert senders.rows(found) == TINY.users
-    events = pq.read_table(found / "events")
-    people = pq.read_table(found / "recipients.parquet")["user_id"].to_numpy()
-    assert len(np.unique(people)) == TINY.users
-    assert set(people.tolist()) == set(events["user_id"].to_pylist())
-    assert senders.sender(TINY, work) == found
-
-
-LOG = "\n".join(
-    [
-        '{"ts": "2026-11-28T00:00:05+00:00", "event": "cluster", "start_s": 4}',
-        '{"ts": "2026-11-28T00:00:06+00:00", "event": "phase_started", "phase": "choose"}',
-        "what Ray prints",
-        '{"ts": "2026-11-28T00:00:08+00:00", "event": "phase_ended", "phase": "choose", "seconds": 2.0}',
-        '{"ts": "2026-11-28T00:00:09+00:00", "event": "phase_ended", "phase": "spread", "seconds": 1.0}',
-    ]
-)
-
-
-def test_phases_and_work_are_read_from_the_log() -> None:
-    assert commands.phases(LOG) == {"choose": 2.0, "spread": 1.0}
-    assert commands.worked_s(LOG) == 3.0
-
-
-def ran(result: dict[str, Any], seconds: float = 10.0) -> Ran:
-    return Ran(Ended(seconds, 4.0, 500.0, "", LOG), result, commands.phases(LOG))
-
-
-class Shipped:
-    """The shipped commands, as if they had done their work: `rows` is what they claim or write instead."""
-
-    def __init__(self, lab: cost.Lab, **rows: int) -> None:
-        self.lab, self.rows = lab, rows
-
-    def __call__(self, name: str, *arguments: str, watched: Path | None = None) -> Ran:
-        if self.rows.get(name) == -1:
-            raise ChildFailed(f"{name} ended with 65")
-        if name == "ingest":
-            self.lab.store.mkdir()
-            (self.lab.store / "manifest.json").write_text("{}")
-        elif name == "train":
-            bundle = Path(arguments[arguments.index("--bundle") + 1])
-            bundle.mkdir()
-            (bundle / "bundle.json").touch()
-        elif name == "score":
-            run = Path(arguments[arguments.index("--out") + 1]) / "run=1"
-            (run / "assignments").mkdir(parents=True)
-            rows = self.rows.get("score", self.lab.case.users)
-            pq.write_table(pa.table({"n": pa.array(range(rows))}), run / "assignments" / "part-0000.parquet")
-            (run / "manifest.json").write_text("{}")
-            seconds = 10.0 if "--cluster" in arguments else 5.0
-            return ran({"run": str(run)}, seconds)
-        return ran({"events": 100, "recipients": 3_000, "rows": self.rows.get(name, 100)})
-
-
-@pytest.fixture
-def shipped(work: Work, monkeypatch: pytest.MonkeyPatch) -> Shipped:
-    files = work.root / "sender"
-    (files / "events").mkdir(parents=True)
-    pq.write_table(pa.table({"n": pa.array(range(100))}), files / "events" / "copy-0000.parquet")
-    (files / "recipients.parquet").touch()
-    fake = Shipped(cost.Lab(TINY, work))
-    for module in (cost, pair):
-        monkeypatch.setattr(module, "command", fake)
-        monkeypatch.setattr(module, "sender", lambda case, work: files)
-    monkeypatch.setattr(cost.Lab, "bundle", lambda self: work.root / "bundle")
-    return fake
-
-
-def test_a_night_is_measured_command_by_command(work: Work, shipped: Shipped) -> None:
-    players = cost.players(TINY, work)
-    contest([player.entrant for player in players], Silent())
-    found = make_lines(TINY, players, 2)
-    assert [(one.impl, one.status, one.median) for one in found] == [
-        ("ingest", "ok", 10.0),
-        ("compact", "ok", 10.0),
-        ("train", "ok", 10.0),
-        ("score", "ok", 5.0),
-    ]
-    assert found[0].figures.keys() == {"raw_bytes", "store_bytes", "peak_disk_bytes"}
-    assert found[3].figures["shard_bytes"] <= found[3].figures["peak_disk_bytes"]
-    assert found[3].stages == {"choose": 2.0, "spread": 1.0}
-
-
-@pytest.mark.parametrize(
-    ("claims", "statuses", "reason"),
-    [
-        ({"score": 2_999}, ["ok", "ok", "ok", "wrong"], "3000 rows in the shards are wanted; found 2999"),
-        ({"compact": 99}, ["ok", "wrong", "ok", "ok"], "100 events are wanted; found 99"),
-        ({"ingest": -1}, ["failed", "skipped", "skipped", "skipped"], "ended with 65"),
-    ],
-)
-def test_a_command_that_loses_a_row_or_fails_has_no_figure(
-    claims: dict[str, int], statuses: list[str], reason: str, work: Work, shipped: Shipped
-) -> None:
-    shipped.rows = claims
-    players = cost.players(TINY, work)
-    contest([player.entrant for player in players], Silent())
-    found = make_lines(TINY, players, 2)
-    assert [one.status for one in found] == statuses
-    bad = next(one for one in found if one.status in ("wrong", "failed"))
-    assert (bad.median, bad.figures, bad.stages) == (None, {}, {})
-    assert reason in bad.reason
-    assert len(suite.red_gates(found)) == 1
-
-
-def test_a_pair_is_told_by_its_work_and_the_start_apart(work: Work, shipped: Shipped) -> None:
-    players = pair.players(PAIR, work)
-    contest([player.entrant for player in players], Silent())
-    ray, threads = make_lines(PAIR, players, 2)
-    assert (ray.impl, ray.median, ray.stages["start"]) == ("ray", 3.0, 7.0)
-    assert (threads.median, threads.stages["start"]) == (3.0, 2.0)
-    assert ray.figures["work_ratio"] == 1.0
-    assert "work_ratio" not in threads.figures
-
-
-def test_a_run_without_a_manifest_is_not_committed(tmp_path: Path) -> None:
-    (tmp_path / "assignments").mkdir()
-    pq.write_table(pa.table({"n": pa.array(range(3_000))}), tmp_path / "assignments" / "part-0000.parquet")
-    with pytest.raises(GateFailed, match="must be committed"):
-        cost.shards(TINY, tmp_path)
-
-
 def test_a_tier_holds_its_cases() -> None:
     quick, default, full = ([case.name for case in select((), tier)] for tier in ("quick", "default", "full"))
     assert not set(quick) & set(full)
@@ -239,6 +90,15 @@ def test_a_tier_holds_its_cases() -> None:
     for case in CASES.values():
         assert case.users % case.base == 0
         assert case.kind == "driver" or case.tier == "test" or 40_000 < case.users / case.buckets <= 80_000
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("own_threads")
+def test_the_driver_runs_over_stubs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bench", "scale", "--case", "driver_b8", "--work", str(tmp_path), "--quiet", "--threads", "2"]
+    assert cli.run_command(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "driver_ms_a_bucket" in found["driver_b8"]["driver"]
 
 
 @pytest.mark.long
