@@ -128,7 +128,9 @@ def ingest(setup: Setup, events: tuple[str, ...], store: Path, recipients: Path 
 
     if not events and recipients is None:
         raise UsageError("ingest expects EVENTS, --recipients or both; found neither")
-    setup.show(run(events, store, recipients, setup.config, setup.progress, setup.threads).as_dict())
+    with setup.executor() as executor:
+        report = run(events, store, recipients, setup.config, setup.progress, setup.threads, executor)
+    setup.show(report.as_dict())
 
 
 @cli.command()
@@ -147,7 +149,9 @@ def compact(setup: Setup, store: Path, buckets: int | None) -> None:
     from sto_engine.ingest.compact import compact as run
 
     retention_days = setup.config.store.retention_days
-    setup.show(run(store, setup.threads, setup.progress, retention_days, buckets).as_dict())
+    with setup.executor() as executor:
+        report = run(store, setup.threads, setup.progress, retention_days, buckets, executor)
+    setup.show(report.as_dict())
 
 
 @cli.command()
@@ -171,7 +175,11 @@ def train(
     """
     from sto_engine.train_job import train as run
 
-    report = run(store, bundle, as_of, setup.config, setup.threads, setup.seed, if_older_than, setup.progress, force)
+    with setup.executor() as executor:
+        report = run(
+            *(store, bundle, as_of, setup.config, setup.threads, setup.seed, if_older_than, setup.progress, force),
+            executor=executor,
+        )
     setup.show(report.as_dict())
 
 
@@ -209,7 +217,8 @@ def score(setup: Setup, exit_code_if_complete: int, **options: Any) -> None:
 
     keep_freed_memory()
     request = ScoreRequest(threads=setup.threads, seed=setup.seed, **options)
-    result = run_score(request, setup.config, setup.progress)
+    with setup.executor() as executor:
+        result = run_score(request, setup.config, setup.progress, executor)
     head = {"run": str(result.run_dir) if result.run_dir else None, "complete_before": result.complete_before}
     setup.show({**head, **result.summary})
     if result.complete_before:

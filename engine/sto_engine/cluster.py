@@ -296,7 +296,3 @@ def _member_loop(config: dict[str, Any]) -> None:
     with found.as_directory() if found is not None else nullcontext() as path:
         last = Path(path) if path is not None else None
         config["loop"](Member(context.get_world_rank(), context.get_world_size(), last, report))
-
-
-def run_buckets(work: Callable[[int], T], buckets: Iterable[int], threads: int) -> Iterator[tuple[int, T]]:
-    return Threads(threads).run(work, buckets)

@@ -30,7 +30,7 @@ from sto_engine.output.load import Load, load_csv
 from sto_engine.output.report import metrics, spread_summary, summarise
 from sto_engine.phases import Phases, Placed, StagedAll
 from sto_engine.plan import Plan
-from sto_engine.prepare import Prepared, ScoreRequest, prepare
+from sto_engine.prepare import Prepared, ScoreRequest, prepare, scratch
 from sto_engine.progress import Progress
 from sto_engine.rounds import Priced, Rounds, bins_of, preflight
 from sto_engine.slots import window_mask
@@ -55,11 +55,12 @@ def run_score(
     """Choose and write a slot for every recipient; see `ScoreRequest` for the inputs.
 
     `executor` runs the buckets (None: threads of this process) and changes no byte. One on other machines needs the
-    store, what else the request names and `out` under the same paths there; a dry run, the folder of temporary files.
+    store, what else the request names and `out` under the same paths there.
     Raises a StoError of the family that fits: inputs missing (66), data or a bundle that break their contract (65),
     a configuration that cannot be run (78), outputs that cannot be written (73, 74), another run in the way (75).
     """
-    prepared, executor = prepare(request, config, progress), executor or Threads(request.threads)
+    executor = executor or Threads(request.threads)
+    prepared = prepare(request, config, progress, executor.on_gpu)
     if request.dry_run:
         return ScoreResult(None, False, _dry_run(prepared, request, progress, executor))
     run = runs.make_folder(request.out / f"run={prepared.run_id}")
@@ -86,7 +87,7 @@ def _complete(run: Path, progress: Progress) -> dict[str, Any] | None:
 
 def _dry_run(prepared: Prepared, request: ScoreRequest, progress: Progress, executor: Executor) -> dict[str, Any]:
     """All but the shards, nothing written under --out: the summary that the run would have."""
-    with TemporaryDirectory(prefix="sto-engine-") as folder:
+    with TemporaryDirectory(prefix="sto-engine-", dir=scratch(prepared.plan, executor)) as folder:
         decided = _decide(Path(folder), prepared, request, progress, executor)
         return _summary(prepared, decided, decided.expected_load)
 

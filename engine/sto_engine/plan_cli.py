@@ -42,7 +42,9 @@ def plan(setup: Setup, vary: tuple[str, ...], json_path: Path | None, **options:
         raise CannotCreate(f"--json {json_path} cannot be created: {json_path.parent} is not a folder")
     keep_freed_memory()
     request = ScoreRequest(out=Path(), threads=setup.threads, seed=setup.seed, **options)
-    found = what_if(request, scenarios(setup.config, vary), setup.progress)
+    tried = scenarios(setup.config, vary)
+    with setup.executor() as executor:
+        found = what_if(request, tried, setup.progress, executor)
     if json_path is not None:
         write_atomic(json_path, canonical_json(found))
     setup.show(found)

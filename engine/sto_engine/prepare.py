@@ -17,6 +17,7 @@ from sto_engine.assign.window import window_never_opens
 from sto_engine.config import Config
 from sto_engine.engine_code import code_sha256
 from sto_engine.errors import BadData, ConfigError, UsageError
+from sto_engine.executor import Executor
 from sto_engine.files import canonical_json
 from sto_engine.history.providers import known_providers, provider_map
 from sto_engine.ingest.audience import read_audience
@@ -115,6 +116,13 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress, on_gpu: b
         progress.warn("check", detail=warning)
     quarantined = audience.quarantined if audience is not None else dict(store.recipients_quarantined)
     return Prepared(plan, run_id, facts, quarantined, warnings)
+
+
+def scratch(plan: Plan, executor: Executor) -> Path | None:
+    """Where a run that keeps nothing has its files: what all machines see, or the system's own place (None)."""
+    if executor.in_process:
+        return None
+    return (plan.config.cluster.scratch or plan.store.path.parent).absolute()
 
 
 def _refuse(request: ScoreRequest, config: Config) -> None:

@@ -19,7 +19,7 @@ from sto_engine.config_file import overlay
 from sto_engine.errors import ConfigError, UsageError
 from sto_engine.executor import Executor, Threads
 from sto_engine.phases import Phases
-from sto_engine.prepare import ScoreRequest, check_limits, prepare
+from sto_engine.prepare import ScoreRequest, check_limits, prepare, scratch
 from sto_engine.progress import Progress
 from sto_engine.rounds import Priced, Rounds, bins_of
 
@@ -61,13 +61,14 @@ def what_if(
     """What each scenario comes to: expected opens, who moves, peak rates, what limits cost; the first in full.
 
     Raises what `score` raises for inputs; a scenario whose limits cannot hold the mail is told in its row.
-    `executor` is that of `run_score`; one on other machines needs the folder of temporary files there.
+    `executor` is that of `run_score`.
     """
-    prepared, executor = prepare(request, tried[0].config, progress), executor or Threads(request.threads)
+    executor = executor or Threads(request.threads)
+    prepared = prepare(request, tried[0].config, progress, executor.on_gpu)
     for scenario in tried[1:]:
         check_limits(scenario.config, prepared.plan.store)
     plan = replace(prepared.plan, config=_all_limits(tried), what_if=True)
-    with TemporaryDirectory(prefix="sto-engine-plan-") as folder:
+    with TemporaryDirectory(prefix="sto-engine-plan-", dir=scratch(plan, executor)) as folder:
         run = Path(folder)
         phases = Phases(BucketWork(plan, run, prepared.run_id, kept=Kept(KEEP_BYTES)), executor, progress)
         priors, census = phases.priors(), phases.demand()

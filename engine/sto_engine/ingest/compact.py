@@ -82,12 +82,17 @@ def compact(
             rows = sum(g["rows"] for g in generations)
             return CompactReport(True, [], None, target, rows, rows, 0, 0, target)
         try:
-            merge = _Merge(store, target, cutoff, executor or Threads(min(threads, MOST_THREADS)), progress)
+            merge = _Merge(store, target, cutoff, _workers(executor, threads), progress)
             manifest, report = merge.run()
             write_atomic(root / "manifest.json", canonical_json(manifest))
         finally:
             remove_leftovers(root)
     return report
+
+
+def _workers(executor: Executor | None, threads: int) -> Executor:
+    """More threads of one process would share its memory into pieces too small to sort."""
+    return Threads(min(threads, MOST_THREADS)) if executor is None or executor.in_process else executor
 
 
 @dataclass(frozen=True)
