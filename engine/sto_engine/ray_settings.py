@@ -4,6 +4,9 @@ import io
 import logging
 import os
 import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sto_engine.config import Cluster
@@ -11,7 +14,9 @@ from sto_engine.errors import ConfigError, UsageError
 from sto_engine.progress import Progress
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_ADDRESS = re.compile(r"([^\s:/]+|\[[0-9a-fA-F:.]+\]):\d{1,5}")
 LOCAL, AUTO = "local", "auto"
+REACH_S = 10.0  # for a machine to answer at all
 LOCAL_STORE_BYTES = 256 << 20  # nothing but the work of a phase lies in it
 # what a process of Ray does where nobody set it otherwise; without a token anybody who reaches a port runs code
 DEFAULTS = {
@@ -32,7 +37,7 @@ def prepare_environment() -> None:
 def init_arguments(settings: Cluster, threads: int) -> dict[str, Any]:
     """Arguments of `ray.init`. Raises UsageError (2) for an address that is none."""
     address = settings.address or LOCAL
-    if address not in (LOCAL, AUTO) and ("://" in address or ":" not in address):
+    if address not in (LOCAL, AUTO) and not _ADDRESS.fullmatch(address):
         raise UsageError(
             f'--cluster expects local, auto or HOST:PORT; found "{address}"; run it on a machine of the cluster'
         )
@@ -52,6 +57,24 @@ def _env_vars(settings: Cluster) -> dict[str, str]:
     """A worker has no more threads than it was given CPUs."""
     threads = str(settings.cpus_per_task)
     return {"POLARS_MAX_THREADS": threads, "OMP_NUM_THREADS": threads, **settings.runtime_env.get("env_vars", {})}
+
+
+@contextmanager
+def reaching(settings: Cluster) -> Iterator[None]:
+    """Ray asks twenty times, for 40 seconds each, whether there is a cluster; once is enough. Raises OSError where not
+    even the port answers."""
+    name, address = "RAY_gcs_server_port_wait_time_s", settings.address
+    if address == LOCAL or name in os.environ:
+        yield
+        return
+    if address is not None and address != AUTO:
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), REACH_S).close()
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def check_fits(settings: Cluster, cpus: int, largest: int, progress: Progress) -> None:
