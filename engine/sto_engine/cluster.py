@@ -21,7 +21,7 @@ from sto_engine.errors import TryLater, Unavailable
 from sto_engine.executor import Executor, Group, Member, Place, Threads, Told
 from sto_engine.models.device import use_gpu
 from sto_engine.progress import Progress
-from sto_engine.ray_settings import LOCAL, Aside, check_fits, init_arguments, prepare_environment, reaching
+from sto_engine.ray_settings import LOCAL, Aside, as_guest, check_fits, init_arguments, prepare_environment, reaching
 from sto_engine.tries import Lost, Tries, Try, own_error, short
 from sto_engine.worker import Done, Home, attempt
 
@@ -63,7 +63,7 @@ def _connected(settings: Cluster, threads: int) -> Any:
     except ImportError as error:
         raise Unavailable(f"--cluster needs Ray ({error}); install it with: pip install 'ray[train]'") from error
     try:
-        with reaching(settings):
+        with reaching(settings), as_guest():
             ray.init(**arguments)
     except (OSError, OverflowError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise Unavailable(

@@ -4,7 +4,9 @@ import io
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,6 +59,17 @@ def _env_vars(settings: Cluster) -> dict[str, str]:
     """A worker has no more threads than it was given CPUs."""
     threads = str(settings.cpus_per_task)
     return {"POLARS_MAX_THREADS": threads, "OMP_NUM_THREADS": threads, **settings.runtime_env.get("env_vars", {})}
+
+
+@contextmanager
+def as_guest() -> Iterator[None]:
+    """Ray handles SIGTERM its own way once it has begun; here the command's way, exit code 143, stays."""
+    handler, is_main = signal.getsignal(signal.SIGTERM), threading.current_thread() is threading.main_thread()
+    try:
+        yield
+    finally:
+        if is_main and handler is not None:
+            signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

@@ -1,11 +1,15 @@
-"""The executor of a Ray cluster: machines that die, errors with their place, work that travels once."""
+"""The executor of a Ray cluster: machines that die, errors with their place, work that travels once, who gets in."""
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -13,9 +17,27 @@ from chores import Chores
 from clusters import Nodes, losing, start
 from executors import Noted
 from sto_engine import cluster as module
+from sto_engine.cluster import open_executor
+from sto_engine.config import Cluster
 from sto_engine.errors import BadData, TryLater, Unavailable
+from sto_engine.progress import Silent
 
 pytestmark = pytest.mark.ray
+CHILD = """
+import signal, sys
+from sto_engine.cluster import open_executor
+from sto_engine.config import Cluster
+from sto_engine.errors import StoError
+from sto_engine.progress import Silent
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+try:
+    with open_executor(Cluster(address=sys.argv[1]), 1, Silent()) as executor:
+        print(executor.call(lambda: 7), file=sys.__stdout__, flush=True)
+        signal.raise_signal(signal.SIGTERM)
+except StoError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
 SQUARES = {bucket: bucket**2 for bucket in range(12)}
 
 
@@ -98,3 +120,59 @@ def test_a_first_error_does_not_wait_for_what_has_not_begun(nodes: Nodes) -> Non
         with pytest.raises(BadData):
             list(ray.run(slow, range(100)))
         assert time.monotonic() - began < 15
+
+
+def child(address: str, home: Path, **env: str) -> tuple[int, str]:
+    """Exit code of a process that works on the cluster and is then terminated, and what it printed."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    known |= {"HOME": str(home), "PYTHONPATH": os.pathsep.join(part for part in sys.path if part), **env}
+    done = subprocess.run([sys.executable, "-c", CHILD, address], env=known, capture_output=True, text=True)
+    return done.returncode, done.stdout
+
+
+def test_the_token_opens_the_cluster_and_sigterm_ends_a_command_its_own_way(nodes: Nodes, tmp_path: Path) -> None:
+    assert child(nodes.address, tmp_path, RAY_AUTH_TOKEN=os.environ["RAY_AUTH_TOKEN"]) == (143, "7\n")
+
+
+@pytest.mark.parametrize("env", [{}, {"RAY_AUTH_TOKEN": "17" * 32}, {"RAY_AUTH_MODE": "disabled"}])
+def test_without_the_token_nothing_runs(nodes: Nodes, tmp_path: Path, env: dict[str, str]) -> None:
+    began = time.monotonic()
+    code, text = child(nodes.address, tmp_path, **env)
+    assert code == 69
+    assert "RAY_AUTH_TOKEN" in text
+    assert nodes.address in text
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "no-such-host.invalid:6379", "127.0.0.1:99999"])
+def test_an_address_without_a_cluster_is_told_at_once(address: str) -> None:
+    began = time.monotonic()
+    with (
+        pytest.raises(Unavailable, match=f'--cluster "{address}": no Ray to work on'),
+        open_executor(Cluster(address=address), 1, Silent()),
+    ):
+        pass
+    assert time.monotonic() - began < 15
+
+
+def test_without_a_cluster_there_is_no_auto(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", MagicMock(return_value=set()))
+    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda _: None)
+    with (
+        pytest.raises(Unavailable, match=r'--cluster "auto": no Ray .* check the address'),
+        open_executor(Cluster(address="auto"), 1, Silent()),
+    ):
+        pass
+
+
+@pytest.mark.long
+def test_a_port_of_something_else_is_told_within_a_minute() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        began, port = time.monotonic(), server.getsockname()[1]
+        with (
+            pytest.raises(Unavailable, match="no Ray to work on"),
+            open_executor(Cluster(address=f"127.0.0.1:{port}"), 1, Silent()),
+        ):
+            pass
+    assert time.monotonic() - began < 75

@@ -30,7 +30,7 @@ def test_a_cluster_is_joined_as_it_is() -> None:
     }
 
 
-@pytest.mark.parametrize("address", ["ray://10.0.0.1:10001", "remote", "http://x:1"])
+@pytest.mark.parametrize("address", ["ray://10.0.0.1:10001", "remote", "http://x:1", ":6379", "a:b", "a:b:1"])
 def test_an_address_of_another_kind_is_a_mistake_of_usage(address: str) -> None:
     with pytest.raises(UsageError, match="local, auto or HOST:PORT"):
         init_arguments(Cluster(address=address), 1)
