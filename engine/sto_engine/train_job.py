@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -196,6 +197,8 @@ class _Training:
             self.executor.call(partial(moment_priors, self.source, [both[moment] for both in names], end_ms))
             for moment, end_ms in enumerate(ends_ms)
         )
+        for name in chain.from_iterable(names):
+            (self.source.folder / name).unlink(missing_ok=True)
         return then, now, tally.last_bin(self._config.train.max_rows), sends
 
     def _rival(self, former: Bundle | None, then: Priors) -> tuple[Bundle, Priors] | None:

@@ -14,7 +14,7 @@ from sto_engine.config import Config
 from sto_engine.errors import BadData
 from sto_engine.files import writing
 from sto_engine.history.bucket import window_start
-from sto_engine.history.parts import read_campaigns, read_sample
+from sto_engine.history.parts import read_history
 from sto_engine.ingest.store import Store
 from sto_engine.models.bundle import Bundle, read_tensors, tensor_bytes
 from sto_engine.models.fit import fit_priors
@@ -71,10 +71,11 @@ def count_bucket(source: Source, bucket: int) -> NDArray[Any]:
 
 
 def moment_priors(source: Source, names: Sequence[str], end_ms: int) -> Priors:
-    """The priors at a moment, from what every bucket wrote of it, in the order of buckets."""
-    parts = [_parts(source.folder / name) for name in names]
+    """The priors at a moment, from what every bucket wrote of it, bucket by bucket, a few in memory at a time."""
+    found = read_history((_parts(source.folder / name) for name in names), with_sample=True)
+    assert found.sample is not None
     window_ms = (window_start(end_ms, source.config), end_ms)
-    return fit_priors(read_sample(parts), read_campaigns(parts), window_ms, source.config.model.half_life_days)
+    return fit_priors(found.sample, found.campaigns, window_ms, source.config.model.half_life_days)
 
 
 def draw_bucket(
