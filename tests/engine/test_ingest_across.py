@@ -302,11 +302,25 @@ def test_progress_comes_to_its_end_and_tells_what_threads_tell(tmp_path: Path) -
 
 def test_temporary_files_that_are_gone_or_cut_are_told(tmp_path: Path) -> None:
     path = tmp_path / "x.segments"
-    with pytest.raises(OutputFailed, match="No such file"):
+    with pytest.raises(OutputFailed, match="all machines of a cluster must share"):
         list(segments.read_segments(path, 0))
     path.write_bytes(b"\x07" * 64)
     with pytest.raises(OutputFailed, match="number of its segments"):
         list(segments.read_segments(path, 0))
+
+
+def test_a_worker_that_does_not_share_the_folder_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = across.Reading.read
+
+    def elsewhere(*arguments: Any) -> across.Read:
+        found = read(*arguments)
+        shutil.rmtree(found.folder)
+        return found
+
+    monkeypatch.setattr(across.Reading, "read", elsewhere)
+    with pytest.raises(OutputFailed, match="all machines of a cluster must share"):
+        ingest(fill(tmp_path / "in"), tmp_path / "s", Travelling(0))
+    assert not list((tmp_path / "s").glob("gen-*"))
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from sto_engine.errors import TryLater
 from sto_engine.executor import Executor
 from sto_engine.files import sync
-from sto_engine.ingest.attempts import adopt, adopt_all, attempt, remove_attempts
+from sto_engine.ingest.attempts import adopt, adopt_all, attempt, not_shared, remove_attempts
 from sto_engine.ingest.flow import Workers
 from sto_engine.ingest.inputs import Input
 from sto_engine.ingest.load import Load, Poured, Seen, pour, tell_skipped
@@ -33,7 +33,7 @@ from sto_engine.ingest.stream import Counts, Mebibytes
 from sto_engine.ingest.write import BucketWriter, check_rows, new_folder
 from sto_engine.progress import Progress, Silent
 
-GROUP_BYTES, GROUP_FILES = 64 << 20, 64
+GROUP_BYTES, GROUP_FILES = 16 << 20, 64
 SPLIT_BYTES = 120 << 20  # of rows held by one worker
 _ROWS = "rows.segments"
 
@@ -167,6 +167,8 @@ def _read(reading: Reading, groups: Sequence[tuple[Input, ...]], executor: Execu
     sizes = [sum(file.state.size for file in group) for group in groups]
     told, done = Mebibytes(progress, f"{reading.load.phase} MiB", sum(sizes)), dict[int, Read]()
     for index, read in executor.run(reading.read, range(len(groups)), groups.__getitem__):
+        if not read.folder.is_dir():
+            raise not_shared(read.folder)
         done[index] = read
         told(sizes[index])
     told.end()

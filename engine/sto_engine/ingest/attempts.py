@@ -35,16 +35,21 @@ def attempt(folder: Path) -> Iterator[Path]:
 def adopt(path: Path, target: Path) -> None:
     """Give a file of a winning try its final name; the folder is for the caller to sync.
 
-    OutputFailed (74) where the file is not there: then the machines do not share the store's folder.
+    OutputFailed (74) where the file is not there.
     """
     with writing(target):
         try:
             os.replace(path, target)
         except FileNotFoundError as error:
-            raise OutputFailed(
-                f"{path} was written by a worker and is not to be seen here; all machines of a cluster must share the "
-                "store's folder: put it on shared storage"
-            ) from error
+            raise not_shared(path) from error
+
+
+def not_shared(path: Path) -> OutputFailed:
+    """What it means that a file or folder of a winning try is not there."""
+    return OutputFailed(
+        f"{path} was written by a worker and is not to be seen from here; all machines of a cluster must share the "
+        "store's folder: put it on shared storage"
+    )
 
 
 def adopt_all(folder: Path, root: Path, names: Iterable[str]) -> None:

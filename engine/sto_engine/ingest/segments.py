@@ -17,6 +17,7 @@ import pyarrow.ipc as ipc
 
 from sto_engine.errors import OutputFailed
 from sto_engine.files import sync, writing
+from sto_engine.ingest.attempts import not_shared
 from sto_engine.ingest.blocks import Block, to_block, to_columns
 from sto_engine.ingest.flow import Workers
 from sto_engine.ingest.spill import LZ4, held_columns
@@ -70,6 +71,8 @@ class SegmentWriter:
 
 def read_segments(path: Path, part: int) -> Iterator[dict[str, pa.Array]]:
     """Columns that hold a value, batch by batch, of one hash range; OutputFailed (74) where rows are missing."""
+    if not path.exists():
+        raise not_shared(path)
     with writing(path), pa.OSFile(str(path)) as file:
         for _, start, size, rows in _table_of(path, file, part):
             file.seek(start)
