@@ -27,6 +27,7 @@ NOTES = {
     "score": "all phases to committed assignments, with a bundle trained before",
 }
 SHARDS = ("assignments", "suppressed")
+Seconds = Callable[[Ran], float | None]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Lab:
 
     def scratch(self, name: str) -> Path:
         """A path at which nothing is."""
-        path = self.work.root / f"scale-{name}"
+        path = self.work.root / f"scale-{self.case.name}-{name}"
         shutil.rmtree(path, ignore_errors=True)
         return path
 
@@ -58,6 +59,10 @@ class Lab:
 
     def bundle(self) -> Path:
         return self.work.bundle(min(self.case.users, 50_000))
+
+
+def whole(ran: Ran) -> None:
+    """All seconds of the command."""
 
 
 def players(case: Case, work: Work) -> list[Player]:
@@ -88,35 +93,35 @@ def run_ingest(lab: Lab, figures: Figures) -> Turn:
     _expect("events", rows(files), ran.result["events"])
     _expect("recipients", case.users, ran.result["recipients"])
     raw = folder_bytes(files / "events") + (files / "recipients.parquet").stat().st_size
-    return _measured(figures, ran, case, "store_bytes", raw_bytes=raw, store_bytes=folder_bytes(lab.store))
+    return measured(figures, ran, case, "store_bytes", raw_bytes=raw, store_bytes=folder_bytes(lab.store))
 
 
 def run_compact(lab: Lab, figures: Figures) -> Turn:
     store, events = lab.needed_store(), rows(sender(lab.case, lab.work))
     ran = command("compact", "--store", str(store), *lab.threads, watched=store)
     _expect("events", events, ran.result["rows"])
-    return _measured(figures, ran, lab.case, "store_bytes", store_bytes=folder_bytes(store))
+    return measured(figures, ran, lab.case, "store_bytes", store_bytes=folder_bytes(store))
 
 
-def run_train(lab: Lab, figures: Figures) -> Turn:
+def run_train(lab: Lab, figures: Figures, *more: str, of: Seconds = whole) -> Turn:
+    """`more` are further arguments; `of` says which seconds count."""
     out = lab.scratch("bundle")
     # whether it beats a histogram is not the question here
-    ran = command("train", "--store", str(lab.needed_store()), "--bundle", str(out), "--force", *lab.threads)
+    options = ("--store", str(lab.needed_store()), "--bundle", str(out), "--force", *lab.threads)
+    ran = command("train", *options, *more)
     if not ran.result["rows"] or not (out / "bundle.json").exists():
         raise GateFailed(f"train must save a bundle made of rows; found {ran.result['rows']} rows")
-    return _measured(figures, ran, lab.case, "", rows=ran.result["rows"], bundle_bytes=folder_bytes(out))
+    found = {"rows": ran.result["rows"], "bundle_bytes": folder_bytes(out), "driver_mib": ran.ended.own_mib}
+    return measured(figures, ran, lab.case, "", of(ran), **found)
 
 
-def run_score(lab: Lab, figures: Figures) -> Turn:
-    ran = score(lab)
-    return _measured(figures, ran, lab.case, "shard_bytes", **shards(lab.case, Path(ran.result["run"])))
-
-
-def score(lab: Lab, *more: str) -> Ran:
-    """The nightly command into a folder of its own."""
+def run_score(lab: Lab, figures: Figures, *more: str, of: Seconds = whole) -> Turn:
+    """The same of the nightly command, into a folder of its own."""
     out = lab.scratch("runs")
-    options = ("--store", str(lab.needed_store()), "--out", str(out), "--bundle", str(lab.bundle()))
-    return command("score", *options, *lab.threads, *more, watched=out)
+    options = ("--store", str(lab.needed_store()), "--out", str(out), "--bundle", str(lab.bundle()), *lab.threads)
+    ran = command("score", *options, *more, watched=out)
+    found = {**shards(lab.case, Path(ran.result["run"])), "driver_mib": ran.ended.own_mib}
+    return measured(figures, ran, lab.case, "shard_bytes", of(ran), **found)
 
 
 def shards(case: Case, run: Path) -> dict[str, float]:
@@ -132,12 +137,14 @@ def shards(case: Case, run: Path) -> dict[str, float]:
     }
 
 
-def _measured(figures: Figures, ran: Ran, case: Case, written: str, **found: float) -> Turn:
+def measured(
+    figures: Figures, ran: Ran, case: Case, written: str, seconds: float | None = None, **found: float
+) -> Turn:
     """The turn of a command; where its folder was watched, the most that it held, which is no less than `written`."""
     figures.update(found)
     if written:
         figures["peak_disk_bytes"] = max(float(ran.disk), found[written])
-    return as_turn(ran, case.users)
+    return as_turn(ran, case.users, seconds)
 
 
 def _expect(what: str, wanted: int, found: Any) -> None:

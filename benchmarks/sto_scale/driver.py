@@ -23,17 +23,21 @@ def players(case: Case, work: Work) -> list[Player]:
     one = Case(f"{case.name}_one", "cost", case.users, 1, "test", base=case.base)
     lab, templates = Lab(one, work), work.root / f"scale-templates-u{case.users}.json"
     make_store(lab)
-    _child(lab, "capture", lab.store, templates)
+    if case.parts == ("score",):
+        _child(lab, "capture", lab.store, templates)
     stretched = lab.scratch("stretched")
     stretch(lab.store, stretched, case.buckets, case.generations)
     return [player("driver", True, case.rounds, NOTE, partial(_turn, case, lab, stretched, templates))]
 
 
 def _turn(case: Case, lab: Lab, store: Path, templates: Path, figures: Figures) -> Turn:
-    ended = _child(lab, "drive", store, templates)
+    ended = _child(lab, "drive" if case.parts == ("score",) else "open", store, templates)
     found = json.loads(ended.out)
-    if found["audience"] != case.users * case.buckets:
-        raise GateFailed(f"{case.users * case.buckets} recipients are wanted; found {found['audience']}")
+    if (
+        found["buckets"] != case.buckets
+        or found.get("audience", case.users * case.buckets) != case.users * case.buckets
+    ):
+        raise GateFailed(f"{case.buckets} buckets of {case.users} recipients are wanted; found {found}")
     figures.update(found["figures"])
     return Turn(found["seconds"], ended.core_s, case.users * case.buckets, ended.own_mib, found["stages"])
 

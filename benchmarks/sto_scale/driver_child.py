@@ -1,4 +1,4 @@
-"""A process of `driver`: `capture` does the work of one bucket for real, `drive` runs the driver over many stubs.
+"""A process of `driver`: `capture` does the work of one bucket, `drive` runs the driver over many stubs, `open` opens.
 
 python -m sto_scale.driver_child '{"what": "drive", "store": DIR, "bundle": DIR, "out": DIR, "templates": FILE}'
 """
@@ -27,12 +27,16 @@ def main(request: Mapping[str, Any]) -> dict[str, Any]:
         templates.write_text(json.dumps(capturing.templates))
         return {}
     opened_s, store = _timed(lambda: Store.open(night.store))
+    opened = {"store_manifest_bytes": (night.store / "manifest.json").stat().st_size, "store_open_s": opened_s}
+    if request["what"] == "open":
+        return {"buckets": store.buckets, "seconds": opened_s, "stages": {}, "figures": opened}
     stub = Stub(json.loads(templates.read_text()))
     seconds, result = _timed(lambda: run_score(night, load_config(None, []), Silent(), stub))
     assert result.run_dir is not None
     manifest = result.run_dir / "manifest.json"
     parsed_s, body = _timed(lambda: json.loads(manifest.read_bytes()))
     return {
+        "buckets": store.buckets,
         "audience": result.summary["counts"]["audience"],
         "seconds": seconds,
         "stages": {**result.summary["timings_s"], "pretending": stub.seconds},
@@ -43,8 +47,7 @@ def main(request: Mapping[str, Any]) -> dict[str, Any]:
             "manifest_bytes": manifest.stat().st_size,
             "manifest_parse_s": parsed_s,
             "files_named": len(body["files"]),
-            "store_manifest_bytes": (night.store / "manifest.json").stat().st_size,
-            "store_open_s": opened_s,
+            **opened,
         },
     }
 

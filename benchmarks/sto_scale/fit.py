@@ -61,11 +61,16 @@ def fits(lines: Sequence[Line]) -> list[Fit]:
         points = [
             (line, value)
             for line in lines
-            if line.kind == "cost" and line.impl == part and (value := value_of(line, quantity))
+            if line.command == part and _is_cost(line) and (value := value_of(line, quantity))
         ]
         if len({line.users for line, _ in points}) > 1:
             found.append(_fit(part, quantity, points))
     return found
+
+
+def _is_cost(line: Line) -> bool:
+    """What the command takes by threads: those of a pair are as good."""
+    return line.kind == "cost" or (line.kind == "pair" and line.impl == "threads")
 
 
 def value_of(line: Line, quantity: str) -> float | None:

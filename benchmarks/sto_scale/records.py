@@ -17,7 +17,8 @@ class Line:
     """A measurement, or why there is none (`status` and `reason`; then there are no figures, and never a NaN).
 
     `median` are the seconds of the command, start included; for pairs those of its work, `start` being a stage.
-    `core_s` are CPU seconds of all its processes, `peak_mib` their memory together. `figures`, where they apply: bytes
+    `core_s` are CPU seconds of all its processes (None for Ray, whose workers are not its children), `peak_mib` their
+    memory together. `figures`, where they apply: bytes
     (raw input, store, shards, manifest, bundle, the most that the output folder held), files, training rows; for the
     driver seconds and bytes by what its case says; for pairs `work_ratio`, Ray's rate of work over that of threads, and
     `driver_mib`, the peak memory of the command's own process.
@@ -25,6 +26,7 @@ class Line:
 
     case: str
     kind: str
+    command: str
     impl: str
     is_ours: bool
     status: str
@@ -64,19 +66,20 @@ def make_lines(case: Case, players: Sequence[Player], threads: int) -> list[Line
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": machine.versions(),
     }
-    return [Line(**facts, **_line(player, _ratio(case, player, players))) for player in players]
+    return [Line(**facts, **_line(case, player, _ratio(case, player, players))) for player in players]
 
 
-def _line(player: Player, ratio: dict[str, float]) -> dict[str, Any]:
+def _line(case: Case, player: Player, ratio: dict[str, float]) -> dict[str, Any]:
     entrant, outcome = player.entrant, player.entrant.outcome()
     ok = outcome.status == "ok"
     seconds = [turn.seconds for turn in entrant.turns] if ok else []
     median, q20, q80 = spread(seconds) if seconds else (None, None, None)
     return {
         "impl": outcome.name,
+        "command": case.parts[0] if case.kind != "cost" else outcome.name,
         **{name: getattr(outcome, name) for name in ("is_ours", "status", "reason", "peak_mib", "others_cores")},
         **{"median": median, "q20": q20, "q80": q80, "reps": len(seconds)},
-        "core_s": entrant.core_s() if ok else None,
+        "core_s": entrant.core_s() if ok and outcome.name != "ray" else None,
         "stages": entrant.stages() if ok else {},
         "figures": {**player.figures, **ratio} if ok else {},
         "note": entrant.note,

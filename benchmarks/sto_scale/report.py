@@ -21,7 +21,7 @@ NONE = "No results yet."
 _COST = "| case | command | s | core-s | core-µs a recipient | peak MiB | figures |"
 _FIT = "| command | what | fixed | a million recipients | a million events | off by at most | cases |"
 _PAIR = (
-    "| case | by | work, s | start and end, s | core-s | MiB in all | MiB of the driver | rate of work over threads' |"
+    "| case | by | work, s | start and end, s | MiB in all | MiB of the driver | rate of work over that of threads |"
 )
 _DRIVER = "| case | s | core-s | peak MiB | figures |"
 
@@ -40,7 +40,7 @@ def measured(files: Sequence[Path]) -> str:
         parts.append(_caption(lines))
         parts += _table(_COST, "llrrrrl", of["cost"], _cost_row)
         parts += _table(_FIT, "llrrrrr", fits(lines), _fit_row)
-        parts += _table(_PAIR, "llrrrrrr", of["pair"], _pair_row)
+        parts += _table(_PAIR, "llrrrrr", of["pair"], _pair_row)
         parts += _table(_DRIVER, "lrrrl", of["driver"], _driver_row)
     return "\n\n".join(parts) or NONE
 
@@ -94,8 +94,8 @@ def _fit_row(fit: Fit) -> str:
 
 def _pair_row(line: Line) -> str:
     if line.median is None:
-        return f"| {line.case} | {line.impl} | {_why(line)} | | | | | |"
-    cells = [line.median, line.stages.get("start", 0.0), line.core_s or 0.0]
+        return f"| {line.case} | {line.impl} | {_why(line)} | | | | |"
+    cells = [line.median, line.stages.get("start", 0.0)]
     memory = f"{line.peak_mib or 0:,.0f} | {line.figures.get('driver_mib', 0):,.0f}"
     ratio = line.figures.get("work_ratio")
     told = "" if ratio is None else f"{ratio:.1%}"

@@ -34,7 +34,15 @@ def own_threads() -> Iterator[None]:
 
 def line(**changes: Any) -> Line:
     facts: dict[str, Any] = {
-        **{"case": "c", "kind": "cost", "impl": "score", "is_ours": True, "status": "ok", "reason": ""},
+        **{
+            "case": "c",
+            "kind": "cost",
+            "command": "score",
+            "impl": "score",
+            "is_ours": True,
+            "status": "ok",
+            "reason": "",
+        },
         **{"users": 1_000_000, "per_user": 10, "buckets": 16, "metric": "seconds", "unit": "s"},
         **{"median": 4.0, "q20": 3.0, "q80": 5.0, "reps": 1, "core_s": 8.0, "peak_mib": 900.0, "others_cores": None},
         **{"stages": {"choose": 2.5}, "figures": {"shard_bytes": 3.0 * 2**20, "files": 9.0}, "note": "", "threads": 2},
@@ -51,6 +59,8 @@ def spent(users: int, per_user: int) -> Line:
 
 def test_a_fit_finds_what_recipients_and_events_cost() -> None:
     lines = [spent(*size) for size in ((1_000_000, 10), (5_000_000, 10), (1_000_000, 30), (20_000_000, 10))]
+    lines[3] = replace(lines[3], kind="pair", impl="threads")
+    lines.append(replace(lines[3], impl="ray", core_s=1.0))
     by = {fit.what: fit for fit in fits(lines)}
     fit = by["score core_s"]
     assert (fit.fixed, fit.per_recipient, fit.per_event) == pytest.approx((2, 5e-6, 0.5e-6))
@@ -150,8 +160,8 @@ def test_a_document_gets_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert found[2] == "A CPU, 2 threads, revision abc, 2026-11-28:"
     assert "| c | score | 4 | 8 | 8 | 900 | choose 2.5 s, shard 3 MiB, files 9 |" in found
     assert "| score | CPU seconds | 0 | 8 | 0 | 0.0% | 2 |" in found
-    assert "| p | ray | 4 | 7 | 8 | 900 | 250 | 90.0% |" in found
-    assert r"| p | threads | skipped: no \| Ray | | | | | |" in found
+    assert "| p | ray | 4 | 7 | 900 | 250 | 90.0% |" in found
+    assert r"| p | threads | skipped: no \| Ray | | | | |" in found
     assert "| m | 4 | 8 | 900 | manifest 2 MiB |" in found
     assert "| 1,000,000,000 | 8,192 |  |  |  | 2.22 |  |  |  | 3.15 |  |" in found
     tables = [row for row in found if row.startswith("|")]

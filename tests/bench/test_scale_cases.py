@@ -104,8 +104,7 @@ def shipped(work: Work, monkeypatch: pytest.MonkeyPatch) -> Shipped:
     pq.write_table(pa.table({"n": pa.array(range(100))}), files / "events" / "copy-0000.parquet")
     (files / "recipients.parquet").touch()
     fake = Shipped(cost.Lab(TINY, work))
-    for module in (cost, pair):
-        monkeypatch.setattr(module, "command", fake)
+    monkeypatch.setattr(cost, "command", fake)
     monkeypatch.setattr(cost, "sender", lambda case, work: files)
     monkeypatch.setattr(cost.Lab, "bundle", lambda self: work.root / "bundle")
     return fake
@@ -226,7 +225,13 @@ def test_a_driver_that_loses_recipients_has_no_figure(
     work: Work, shipped: Shipped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = CASES["driver_b8"]
-    found = {"audience": 24_000, "seconds": 2.0, "stages": {"choose": 1.0}, "figures": {"manifest_bytes": 9.0}}
+    found: dict[str, Any] = {
+        "buckets": 8,
+        "audience": 24_000,
+        "seconds": 2.0,
+        "stages": {"choose": 1.0},
+        "figures": {"manifest_bytes": 9.0},
+    }
     monkeypatch.setattr(driver, "stretch", lambda *_: None)
     monkeypatch.setattr(driver, "_child", lambda *_: Ended(3.0, 1.0, 200.0, json.dumps(found), own_mib=150.0))
     for audience, status, figures in ((24_000, "ok", {"manifest_bytes": 9.0}), (23_999, "wrong", {})):
