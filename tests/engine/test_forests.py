@@ -1,6 +1,7 @@
 """Forests from files of rows: the same bytes however rows are cut, dealt to processes, lost and taken up again."""
 
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -14,7 +15,7 @@ import xgboost
 from executors import Travelling
 from groups import Processes
 from sto_engine.config import Train
-from sto_engine.errors import BadData, ConfigError
+from sto_engine.errors import BadData, ConfigError, Unavailable
 from sto_engine.executor import Executor, Threads
 from sto_engine.models.forest import Batch, Recipe, fit_forest, forest_bytes, trees_of
 from sto_engine.train.forests import Lesson, Plan, deal, grow
@@ -149,3 +150,21 @@ def test_a_group_whose_folder_nobody_else_sees_is_told_so(plan: Plan) -> None:
 
     with pytest.raises(BadData, match="put --bundle where all machines see it"):
         grow(plan, Travelling(group=Nobody()))
+
+
+def test_external_memory_is_not_for_gpus(plan: Plan) -> None:
+    on_gpu = replace(plan, recipe=replace(RECIPE, on_gpu=True, external=True))
+    with pytest.raises(ConfigError, match=r"cluster\.train_gpu = false"):
+        grow(on_gpu, Travelling(group=Processes(on_gpu=True)))
+
+
+@pytest.mark.skipif(xgboost.build_info()["USE_CUDA"], reason="this XGBoost has CUDA")
+def test_a_gpu_needs_an_xgboost_with_cuda(plan: Plan) -> None:
+    with pytest.raises(Unavailable, match="XGBoost with CUDA"):
+        grow(replace(plan, recipe=replace(RECIPE, on_gpu=True)), Threads(1))
+
+
+def test_a_machine_without_xgboost_says_what_to_install(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    with pytest.raises(Unavailable, match="needs XGBoost; install it"):
+        grow(plan, Threads(1))

@@ -83,9 +83,14 @@ def fit_forest(
 
     Grows on from `start`, the UBJSON of the first trees, to `recipe.train.trees`; calls `grown` with the forest so far
     every so many trees, but not with the last. Within a collective of XGBoost `batches` are the rows of one process,
-    and all of them call this. Raises Unavailable (69) without XGBoost.
+    and all of them call this. Raises Unavailable (69) without XGBoost, or without its CUDA where it is asked for.
     """
     xgboost = _xgboost()
+    if recipe.on_gpu and not xgboost.build_info()["USE_CUDA"]:
+        raise Unavailable(
+            "training on a GPU needs XGBoost with CUDA; found one without; install it with: pip install "
+            "'sto-engine[gpu]', or set cluster.train_gpu = false"
+        )
     former = None if start is None else xgboost.Booster(model_file=bytearray(start))
     done = 0 if former is None else former.num_boosted_rounds()
     rounds = recipe.train.trees - done

@@ -56,9 +56,16 @@ class Plan:
 def grow(plan: Plan, executor: Executor) -> dict[str, bytes]:
     """Each lesson's forest as UBJSON, by name.
 
-    Raises ConfigError (78) for more workers than files with rows, Unavailable (69) where XGBoost is missing.
+    Raises ConfigError (78) for more workers than files with rows and for external memory on a GPU, Unavailable (69)
+    where XGBoost is missing.
     """
     group = executor.group
+    if plan.recipe.on_gpu and plan.recipe.external:
+        # XGBoost would have to be fed from GPU memory; quantized rows that fit there are a byte a feature
+        raise ConfigError(
+            "cluster.external_memory is for training on CPUs; found workers with a GPU, which hold a byte a feature of "
+            "each row; set cluster.external_memory = false or cluster.train_gpu = false"
+        )
     if group is None:
         executor.call(partial(grow_part, plan, Member(0, 1, None, _keep_nothing)))
     else:
