@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from sto_engine.config import load_config
 from sto_engine.executor import Threads
 from sto_engine.history import parts as parts_module
 from sto_engine.history.bucket import Bucket
-from sto_engine.history.parts import campaign_tensors, read_campaigns, read_sample, sample_tensors
+from sto_engine.history.parts import campaign_tensors, read_campaigns, read_history, read_sample, sample_tensors
 from sto_engine.history.sample import Sample, bucket_sample, merge_samples
 from sto_engine.ingest import ingest
 from sto_engine.ingest.store import Store
@@ -129,6 +130,42 @@ def test_a_bucket_that_held_users_back_closes_the_sample_at_its_edge(store: Path
     assert 0 < sample.users < sum(piece.users for piece in pieces)
     everyone = np.sort(np.concatenate([keys_of_teachers(bucket) for bucket in seen]))
     np.testing.assert_array_equal(sample.key_U, everyone[everyone < edge])
+
+
+@pytest.mark.parametrize(("limit", "group"), [(60, 1), (60, 2), (60, 3), (60, 7), (10_000, 2)])
+def test_samples_merged_a_few_at_a_time_are_those_of_all_at_once(
+    events: pl.DataFrame, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, group: int
+) -> None:
+    """Buckets offer more than their share, and one has held so many back that it closes the sample."""
+    source = ingested([events], world / "recipients.parquet", tmp_path / "s", 8)
+    monkeypatch.setattr(parts_module, "merge_samples", lambda p: merge_samples(p, limit))
+    seen = [known(source, b) for b in range(8)]
+    offered = [
+        bucket_sample(bucket, 8, limit) if b != 5 else bucket_sample(bucket, 8, 10) for b, bucket in enumerate(seen)
+    ]
+    assert any(sample.below < 2**64 - 1 for sample in offered)
+    monkeypatch.setattr(parts_module, "bucket_sample", lambda bucket, n: offered[n])
+    parts = [{**campaign_tensors(seen[b]), **sample_tensors(seen[b], b)} for b in range(8)]
+    monkeypatch.setattr(parts_module, "GROUP", 8)
+    whole = read_history(iter(parts), with_sample=True)
+    monkeypatch.setattr(parts_module, "GROUP", group)
+    merged = read_history(iter(parts), with_sample=True)
+    assert whole.sample is not None
+    assert 0 < whole.sample.users <= limit
+    assert_same(whole, merged)
+    assert_same(whole.sample, read_sample(parts))
+    assert_same(whole.campaigns, read_campaigns(parts))
+
+
+def assert_same(here: object, there: object) -> None:
+    """All fields, however deep, arrays with their types."""
+    if is_dataclass(here):
+        for field in fields(here):
+            assert_same(getattr(here, field.name), getattr(there, field.name))
+    elif isinstance(here, np.ndarray):
+        np.testing.assert_array_equal(here, np.asarray(there), strict=True)
+    else:
+        assert here == there
 
 
 def test_a_sampled_user_keeps_his_whole_history(store: Path) -> None:
