@@ -21,8 +21,10 @@ _CHUNK = 1 << 20
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, synced: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write to; it takes the name `path` when the block ends without an error.
+
+    Not `synced`, a machine that stops may lose it or leave it torn, a process that is killed does neither.
 
     Raises CannotCreate (73) where the folder does not take files, OutputFailed (74) where writing or renaming fails.
     """
@@ -34,16 +36,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         with writing(path):
             yield temporary
-            sync(temporary)
+            if synced:
+                sync(temporary)
             os.replace(temporary, path)
-            sync(path.parent)
+            if synced:
+                sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, synced: bool = True) -> None:
     """Write `data` to `path`, whole or not at all."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, synced) as temporary:
         temporary.write_bytes(data)
 
 

@@ -239,5 +239,6 @@ def _commit(run: Path, prepared: Prepared, decided: Decided, summary: dict[str, 
     body = {**prepared.facts, "run_id": prepared.run_id, "files": files, "summary": timeless}
     if decided.priced is not None:
         body["plan"] = plan_block(decided.priced)
+    runs.sync_names(run)
     write_atomic(run / runs.MANIFEST, canonical_json(body))
     runs.clean_up(run)

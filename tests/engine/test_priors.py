@@ -146,9 +146,9 @@ def test_samples_merged_a_few_at_a_time_are_those_of_all_at_once(
     assert any(sample.below < 2**64 - 1 for sample in offered)
     monkeypatch.setattr(parts_module, "bucket_sample", lambda bucket, n: offered[n])
     parts = [{**campaign_tensors(seen[b]), **sample_tensors(seen[b], b)} for b in range(8)]
-    monkeypatch.setattr(parts_module, "GROUP", 8)
     whole = read_history(iter(parts), with_sample=True)
     monkeypatch.setattr(parts_module, "GROUP", group)
+    monkeypatch.setattr(parts_module, "GROUP_USERS", 60 * group)
     merged = read_history(iter(parts), with_sample=True)
     assert whole.sample is not None
     assert 0 < whole.sample.users <= limit

@@ -1,16 +1,16 @@
 """What a bucket hands over before anybody can be scored, as named arrays that go to disk and back unchanged."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import islice
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sto_engine.history.bucket import Bucket
 from sto_engine.history.sample import (
+    SAMPLE_USERS,
     Campaigns,
     Sample,
     add_campaigns,
@@ -20,9 +20,11 @@ from sto_engine.history.sample import (
 )
 from sto_kernels.journal import Cleaned
 
+T = TypeVar("T")
 Tensors = Mapping[str, NDArray[Any]]
 _TEXTS = ("cohorts", "sources")
-GROUP = 64
+# what waits to be merged: campaign sums, users of samples
+GROUP, GROUP_USERS = 64, 2 * SAMPLE_USERS
 
 
 def campaign_tensors(bucket: Bucket) -> dict[str, NDArray[Any]]:
@@ -49,11 +51,7 @@ def sample_tensors(bucket: Bucket, buckets: int) -> dict[str, NDArray[Any]]:
 
 def read_sample(parts: Iterable[Tensors]) -> Sample:
     """The sample of all buckets together."""
-    sample: Sample | None = None
-    for group in _groups(parts):
-        sample = _with_samples(sample, group)
-    assert sample is not None
-    return sample
+    return _samples(map(_sample, parts)).all()
 
 
 @dataclass(frozen=True)
@@ -66,25 +64,42 @@ class History:
 
 
 def read_history(parts: Iterable[Tensors], with_sample: bool) -> History:
-    """Sums and sample of all buckets together, in bucket order. Parts are read once, GROUP of them at a time: what many
-    buckets offer to the sample is several times the sample."""
-    campaigns, sample, window_ms = list[Campaigns](), None, None
-    for group in _groups(parts):
-        campaigns = [add_campaigns([*campaigns, *map(_campaigns, group)])]
-        sample = _with_samples(sample, group) if with_sample else None
-        window_ms = window_ms or tuple(group[0].get("window_ms", (0, 0)))
+    """Sums and sample of all buckets together, in bucket order; parts are read once.
+
+    What waits is merged from time to time: many buckets offer several times the sample.
+    """
+    campaigns, samples, window_ms = _Merged(add_campaigns, lambda _: 1, GROUP), _samples(()), None
+    for part in parts:
+        campaigns.add(_campaigns(part))
+        if with_sample:
+            samples.add(_sample(part))
+        window_ms = window_ms if window_ms is not None else part.get("window_ms", np.zeros(2)).tolist()
     assert window_ms is not None
-    return History(campaigns[0], sample, (int(window_ms[0]), int(window_ms[1])))
+    return History(campaigns.all(), samples.all() if with_sample else None, (int(window_ms[0]), int(window_ms[1])))
 
 
-def _groups(parts: Iterable[Tensors]) -> Iterator[list[Tensors]]:
-    rest = iter(parts)
-    while group := list(islice(rest, GROUP)):
-        yield group
+class _Merged(Generic[T]):
+    """Items that are merged whenever those that wait have a size of `most` together."""
+
+    def __init__(self, merge: Callable[[Sequence[T]], T], size: Callable[[T], int], most: int) -> None:
+        self._merge, self._size, self._most = merge, size, most
+        self._items, self._waiting = list[T](), 0
+
+    def add(self, item: T) -> None:
+        self._items.append(item)
+        self._waiting += self._size(item)
+        if self._waiting >= self._most:
+            self._items, self._waiting = [self.all()], 0
+
+    def all(self) -> T:
+        return self._merge(self._items)
 
 
-def _with_samples(sample: Sample | None, parts: Sequence[Tensors]) -> Sample:
-    return merge_samples([*([sample] if sample is not None else []), *map(_sample, parts)])
+def _samples(parts: Iterable[Sample]) -> _Merged[Sample]:
+    merged = _Merged(lambda samples: merge_samples(samples), lambda sample: sample.users, GROUP_USERS)
+    for part in parts:
+        merged.add(part)
+    return merged
 
 
 def _campaigns(part: Tensors) -> Campaigns:

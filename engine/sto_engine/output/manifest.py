@@ -64,7 +64,7 @@ def attempt(run: Path) -> Iterator[Attempt]:
 def adopt(run: Path, record: Record) -> Record:
     """Give the files of an attempt their names; its record without the attempt.
 
-    OutputFailed (74) where they are not here or cannot be renamed.
+    OutputFailed (74) where they are not here or cannot be renamed. Names reach the disk in `sync_names`.
     """
     record = dict(record)
     folder = run / ATTEMPTS / record.pop("attempt", "")
@@ -73,8 +73,6 @@ def adopt(run: Path, record: Record) -> Record:
         for name, place in places.items():
             make_folder(place.parent)
             os.replace(_lies(folder, name), place)
-        for parent in sorted({place.parent for place in places.values()}):
-            sync(parent)
         if places:
             folder.rmdir()
     except OSError as error:
@@ -109,10 +107,13 @@ def record_path(run: Path, phase: str, bucket: int) -> Path:
 
 
 def write_record(run: Path, phase: str, bucket: int, body: Record) -> None:
-    """Commit a bucket of a phase: its body names every file it wrote under `files` as {relative path: sha256}."""
+    """Commit a bucket of a phase: its body names every file it wrote under `files` as {relative path: sha256}.
+
+    Not synced: one that a machine took with it is a bucket to be done again.
+    """
     path = record_path(run, phase, bucket)
     make_folder(path.parent)
-    write_atomic(path, canonical_json({"bucket": bucket, **body}))
+    write_atomic(path, canonical_json({"bucket": bucket, **body}), synced=False)
 
 
 def read_record(run: Path, phase: str, bucket: int) -> Record:
@@ -135,6 +136,13 @@ def files_match(run: Path, files: dict[str, str]) -> bool:
         return all(sha256_file(run / name) == sha for name, sha in files.items())
     except OSError:
         return False
+
+
+def sync_names(run: Path) -> None:
+    """The names of everything but staging reach the disk, before a manifest tells of them."""
+    for folder in (run, *run.iterdir()):
+        if folder.is_dir() and folder.name != STAGING:
+            sync(folder)
 
 
 def read_manifest(run: Path) -> dict[str, Any] | None:
