@@ -3,7 +3,7 @@
 U sends of a bucket, J starts, P providers, K keys (a start and a provider), E keys that a bucket has.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,10 +31,12 @@ class SpreadPlan:
     providers: list[str]
     first_turn_K: Ints
 
-    def key_of(self, key: SpreadKey) -> int:
-        """The number of a key that was counted."""
-        start = int(np.searchsorted(self.start_ms_J, key[0]))
-        return start * len(self.providers) + self.providers.index(key[1])
+    def keys_of(self, keys: Collection[SpreadKey]) -> Ints:
+        """Numbers of keys that were counted."""
+        place = {name: p for p, name in enumerate(self.providers)}
+        start_E = np.fromiter((start for start, _ in keys), np.int64, len(keys))
+        provider_E = np.fromiter((place[name] for _, name in keys), np.int64, len(keys))
+        return np.asarray(np.searchsorted(self.start_ms_J, start_E) * len(self.providers) + provider_E)
 
 
 def plan_spread(
@@ -52,8 +54,7 @@ def plan_spread(
         window_minutes * MINUTE_MS, bins, avoid_minutes * MINUTE_MS, start_J, providers, first_turn_K=nobody_K
     )
     total_K = nobody_K.copy()
-    for key, n in total.items():
-        total_K[plan.key_of(key)] = n
+    total_K[plan.keys_of(total)] = np.fromiter(total.values(), np.int64, len(total))
     total_JP = total_K.reshape(len(start_J), len(providers))
     return replace(plan, first_turn_K=(np.cumsum(total_JP, axis=1) - total_JP).reshape(-1))
 
@@ -88,7 +89,7 @@ class Ranking:
 
     def _pass(self, bucket: int) -> Ranks:
         counts = self._counts(bucket)
-        key_E = np.array([self._plan.key_of(key) for key in counts], np.int64)
+        key_E = self._plan.keys_of(counts)
         ranks = Ranks(key_E, self._before_K[key_E])
         self._before_K[key_E] += np.fromiter(counts.values(), np.int64, len(counts))
         self._next = bucket + 1
