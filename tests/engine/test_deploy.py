@@ -60,6 +60,9 @@ def test_ray_accepts_the_cluster_file() -> None:
     (folder,) = found.submodule_search_locations or ()
     schema = json.loads((Path(folder) / "autoscaler" / "ray-schema.json").read_text())
     jsonschema.validate(CLUSTER, schema)
+    (own,) = re.findall(r"(?s)```yaml\n(.*?)```", (FOLDER / "README.md").read_text())
+    rest = {key: value for key, value in CLUSTER.items() if key not in ("available_node_types", "head_node_type")}
+    jsonschema.validate({**rest, **yaml.safe_load(own)}, schema)
     with pytest.raises(jsonschema.ValidationError, match="head_node_typ"):
         jsonschema.validate({**CLUSTER, "head_node_typ": "head"}, schema)
     assert CLUSTER["head_node_type"] in CLUSTER["available_node_types"]
