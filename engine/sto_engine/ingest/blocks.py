@@ -86,9 +86,10 @@ class Block:
 def to_block(columns: dict[str, pa.Array], buckets: int, within: range) -> Block:
     """`columns` (user_id among them) by the buckets `within` of so many `buckets`; the order inside a bucket stays."""
     ids = pl.Series(columns["user_id"])
-    index_N = (parts_of(hash_column(ids).to_numpy(), buckets) - within.start).astype(np.uint16)
-    starts_K = np.concatenate([[0], np.cumsum(np.bincount(index_N, minlength=len(within)))])
+    starts_K = np.array([0, len(ids)])
     if len(within) > 1:  # numpy sorts 16-bit keys stably by counting
+        index_N = (parts_of(hash_column(ids).to_numpy(), buckets) - within.start).astype(np.uint16)
+        starts_K = np.concatenate([[0], np.cumsum(np.bincount(index_N, minlength=len(within)))])
         order_N = pa.array(np.argsort(index_N, kind="stable"))
         columns = {name: values.take(order_N) for name, values in columns.items()}
     return Block(columns, starts_K.astype(np.int64), sum(_weight(values) for values in columns.values()))
