@@ -16,7 +16,7 @@ from executors import Travelling
 from sto_engine.errors import BadData, OutputFailed
 from sto_engine.executor import Executor, Threads
 from sto_engine.ingest import attempts, ranges
-from sto_engine.ingest.compact import CompactReport, compact
+from sto_engine.ingest.compact import CompactReport, _bounded, compact
 from sto_engine.ingest.sorted_file import _weights
 from sto_engine.ingest.store import Store, remove_leftovers
 from sto_engine.progress import Silent
@@ -83,6 +83,12 @@ def test_row_groups_of_a_compacted_bucket_are_even(
         last = 1 + (sum(sizes) % 80 > 40)
         assert sizes[:-last] == [40] * (len(sizes) - last)
         assert max(sizes[-last:]) - min(sizes[-last:]) <= 1
+
+
+def test_threads_are_bounded_as_their_memory_is_and_workers_of_a_cluster_are_not() -> None:
+    assert [_bounded(Threads(n)).workers for n in (1, 8, 64)] == [1, 8, 8]
+    cluster = Travelling(0, workers=64)
+    assert _bounded(cluster) is cluster
 
 
 def test_a_row_weighs_its_texts_and_eight_bytes_a_column() -> None:

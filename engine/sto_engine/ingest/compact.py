@@ -95,6 +95,11 @@ def _workers(executor: Executor | None, threads: int) -> Executor:
     return Threads(min(threads, MOST_THREADS)) if executor is None or executor.in_process else executor
 
 
+def _bounded(executor: Executor) -> Executor:
+    """Threads share WORK_BYTES: so many of them that each has its fair part."""
+    return Threads(min(executor.workers, MOST_THREADS)) if executor.in_process else executor
+
+
 @dataclass(frozen=True)
 class _Merge:
     """A store and what it is to become."""
