@@ -72,7 +72,8 @@ def test_rows_up_to_a_bin_are_those_rows_of_all(
     assert 0 < len(some) < len(every)
     for field in fields(Rows):
         np.testing.assert_array_equal(getattr(some, field.name), getattr(every, field.name)[kept_N])
-    back = RowSet(tmp_path, (write_rows(tmp_path, 0, some),)).columns([field.name for field in fields(Rows)])
+    names = [field.name for field in fields(Rows)]
+    ((_, back),) = RowSet(tmp_path, (write_rows(tmp_path, 0, some),)).all_blocks(names)
     for field in fields(Rows):
         assert back[field.name].dtype == getattr(some, field.name).dtype
         np.testing.assert_array_equal(back[field.name], getattr(some, field.name))

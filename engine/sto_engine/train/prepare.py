@@ -63,13 +63,16 @@ class Prepared:
 
 def look(rows: RowSet) -> Look:
     """What there is to learn from."""
-    kept = tuple(sum(len(block["label_N"]) for block in rows.blocks(file, ["label_N"])) for file in range(rows.size))
+    kept, labels, times = [0] * rows.size, list[NDArray[np.float32]](), list[NDArray[np.int64]]()
+    for file, block in rows.all_blocks(["label_N", "time_N"]):
+        kept[file] += len(block["label_N"])
+        labels.append(block["label_N"])
+        times.append(block["time_N"])
     if not sum(kept):
         return Look((), 0, 0, 0.0, 0.0, 0.0)
-    found = rows.columns(["label_N", "time_N"])
-    label_N, time_N = found["label_N"], found["time_N"]
+    label_N, time_N = np.concatenate(labels), np.concatenate(times)
     rate = float(label_N.mean(dtype=np.float64))
-    return Look(kept, int(time_N.min()), int(time_N.max()), rate, float(label_N.min()), float(label_N.max()))
+    return Look(tuple(kept), int(time_N.min()), int(time_N.max()), rate, float(label_N.min()), float(label_N.max()))
 
 
 def refuse(seen: Look, sends: int | None, source: Source) -> None:

@@ -59,11 +59,6 @@ class RowSet:
             kept_N = below_edge(columns["order_N"], self.edge)
             yield {name: columns[name][kept_N] for name in names}
 
-    def columns(self, names: Sequence[str]) -> Columns:
-        """All drawn rows of a few columns, in memory."""
-        parts = [block for _, block in self.all_blocks(names)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in names}
-
 
 def write_rows(folder: Path, bucket: int, rows: Rows) -> RowFile:
     """Write the rows under a name of this attempt's own; OutputFailed (74) where the disk does not take them."""
