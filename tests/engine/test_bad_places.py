@@ -25,7 +25,7 @@ sys.exit(run_command(sys.argv[2:]))
 AS_NOBODY = """
 import os, sys
 from sto_engine.cli import run_command
-import sto_engine.ingest.compact, sto_engine.ingest.erase, sto_engine.ingest.run
+import sto_engine.cluster, sto_engine.ingest.compact, sto_engine.ingest.erase, sto_engine.ingest.run
 run_command(["export-user", "--store", "/nowhere", "--user-id", "7", "--quiet"])  # loads what nobody may read
 sys.stderr.flush()
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
