@@ -43,8 +43,11 @@ def start(*machines: dict[str, int]) -> "Nodes":
 
 @dataclass
 class Nodes:
+    """`hands` is a thread that lives as long as the machines: their processes end with the thread that started them."""
+
     cluster: Any
     removed: list[str] = field(default_factory=list)
+    hands: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
     @property
     def address(self) -> str:
@@ -89,14 +92,18 @@ def losing(nodes: Nodes, folder: Path, **replacement: int) -> Iterator[None]:
             nodes.remove(node_id)
             nodes.add(**replacement)
 
-    with ThreadPoolExecutor(1) as pool:
-        lost = pool.submit(lose)
-        try:
-            yield
-        finally:
-            over.set()
+    lost = nodes.hands.submit(lose)
+    try:
+        yield
+    finally:
+        over.set()
         lost.result()
     assert found, "no work was held, so no machine was lost"
+
+
+def calls(folder: Path) -> int:
+    """How often the function was called that something was to be held of."""
+    return len((folder / "calls").read_text().splitlines())
 
 
 def wait_held(folder: Path, over: threading.Event | None = None) -> str | None:

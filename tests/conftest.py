@@ -1,10 +1,12 @@
 """A small simulated sender and its store, made once for the tests that need a whole pipeline."""
 
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 import pytest
 
+from clusters import Nodes, start
 from sto_engine.config import Config, load_config
 from sto_engine.ingest import ingest
 from sto_engine.progress import Silent
@@ -38,3 +40,11 @@ def bundle(store: Path, small_config: Config, tmp_path_factory: pytest.TempPathF
     path = tmp_path_factory.mktemp("bundle") / "bundle"
     train(store, path, None, small_config, threads=2, seed=0, if_older_than_days=None, progress=Silent())
     return path
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    """A Ray cluster of a head without CPUs, where the tests are, and two machines with one each."""
+    found = start({}, {})
+    yield found
+    found.cluster.shutdown()

@@ -1,8 +1,9 @@
-"""In a worker process: one function of the engine waits at its first call, so that its machine can be taken meanwhile.
+"""In a worker process: one call of a function of the engine waits, so that its machine can be taken meanwhile.
 
 `hook` is what Ray runs when a worker starts; it is told by the environment, as clusters.Nodes.config sets it.
 
-HOLD         module:name or module:Class.name of what waits; everybody's later calls go through
+HOLD         module:name or module:Class.name of what waits
+HOLD_CALL    which call waits, of all that the workers make; default: the first
 HOLD_AFTER   "1": it waits with its work done but not told
 HOLD_FOLDER  where `held` says which machine it is on, `calls` has a line for each call, and `released` ends the wait
 STUBS        names of the same form, with spaces between, that do nothing
@@ -38,25 +39,23 @@ def _held(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def held(*args: Any, **rest: Any) -> Any:
-        is_first = _is_first(folder)
-        if is_first and not after:
+        is_chosen = _count(folder) == int(os.environ.get("HOLD_CALL", "1"))
+        if is_chosen and not after:
             _wait(folder)
         found = function(*args, **rest)
-        if is_first and after:
+        if is_chosen and after:
             _wait(folder)
         return found
 
     return held
 
 
-def _is_first(folder: Path) -> bool:
+def _count(folder: Path) -> int:
+    """Calls so far, with this one."""
+    line = f"{os.getpid():>12}\n"
     with (folder / "calls").open("a") as file:
-        file.write(f"{os.getpid()}\n")
-    try:
-        os.close(os.open(folder / "first", os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return False
-    return True
+        file.write(line)
+        return file.tell() // len(line)
 
 
 def _wait(folder: Path) -> None:

@@ -8,10 +8,9 @@ group     one process a rank under Ray Train, which restarts all of them when on
 
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 from sto_engine.config import Cluster
 from sto_engine.errors import TryLater, Unavailable
 from sto_engine.executor import Executor, Group, Member, Place, Threads, Told
+from sto_engine.gpu_workers import GpuWorkers
 from sto_engine.models.device import use_gpu
 from sto_engine.progress import Progress
 from sto_engine.ray_settings import LOCAL, Aside, as_guest, check_fits, init_arguments, prepare_environment, reaching
@@ -88,6 +88,8 @@ class _GpuWorker:
     def __init__(self) -> None:
         use_gpu()
 
+    def begun(self) -> None: ...
+
     def attempt(self, *arguments: Any) -> Done:
         return _attempt(*arguments)
 
@@ -100,7 +102,6 @@ class RayCluster:
     settings: Cluster
     tries: Tries
     in_process: bool = False
-    actors: dict[int, Any] = field(default_factory=dict)
     _seen: tuple[float, dict[str, float]] = (-LOOK_S, {})
 
     @property
@@ -147,12 +148,10 @@ class RayCluster:
         kind = _Actors if on == "gpu" and self.on_gpu else _Tasks
         return kind(self, [self.ray.put(work)], Home.of_this_process())
 
-    def actor(self, place: int) -> Any:
-        """The worker of a GPU, which is started when it is first asked for, or lost."""
-        if place not in self.actors:
-            asked = {"num_gpus": 1, "num_cpus": self.gpu_share, "max_concurrency": self.gpu_share, "max_restarts": 0}
-            self.actors[place] = self.ray.remote(_GpuWorker).options(**asked).remote()
-        return self.actors[place]
+    @cached_property
+    def gpu_workers(self) -> GpuWorkers:
+        asked = {"num_gpus": 1, "num_cpus": self.gpu_share, "max_concurrency": self.gpu_share, "max_restarts": 0}
+        return GpuWorkers(self.ray, self.gpus, self.ray.remote(_GpuWorker).options(**asked).remote)
 
     @cached_property
     def gpu_share(self) -> int:
@@ -161,8 +160,8 @@ class RayCluster:
         return max(1, min(int(have.get("CPU", 1) // have["GPU"]) for have in machines))
 
     def end(self) -> None:
-        for actor in self.actors.values():
-            self.ray.kill(actor)
+        if self.on_gpu:
+            self.gpu_workers.end()
 
 
 @dataclass
@@ -208,27 +207,23 @@ class _Tasks:
             self.cluster.ray.wait(list(waiting), num_returns=len(waiting), timeout=END_S)
 
 
-@dataclass
 class _Actors(_Tasks):
     """A Pool: tries go to the GPU that has the fewest."""
-
-    busy: Counter[int] = field(default_factory=Counter)
 
     @property
     def workers(self) -> int:
         return self.cluster.gpus * self.cluster.gpu_share
 
     def give(self, one: Try) -> Any:
-        one.place = min(range(self.cluster.gpus), key=lambda place: (self.busy[place], place))
-        self.busy[one.place] += 1
-        return self.cluster.actor(one.place).attempt.remote(self.shared, self.home, one.arguments)
+        one.place = self.cluster.gpu_workers.least_busy()
+        one.place.busy += 1
+        return one.place.actor.attempt.remote(self.shared, self.home, one.arguments)
 
     def _outcome(self, ref: Any, one: Try) -> Done | Lost:
-        assert one.place is not None
-        self.busy[one.place] -= 1
+        one.place.busy -= 1
         found = super()._outcome(ref, one)
         if isinstance(found, Lost):
-            self.cluster.actors.pop(one.place, None)
+            self.cluster.gpu_workers.lose(one.place)
         return found
 
     def drop(self, waiting: dict[Any, Try]) -> None:
@@ -255,7 +250,7 @@ class RayGroup:
 
     def run(self, loop: Callable[[Member], None], folder: Path) -> None:
         try:
-            from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+            from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
             from ray.train.xgboost import XGBoostTrainer
         except ImportError as error:
             raise Unavailable(f"training on a cluster needs Ray Train ({error}); pip install 'ray[train]'") from error
@@ -276,8 +271,11 @@ class RayGroup:
         try:
             trainer.fit()
         except Exception as error:
+            own = own_error(error)
+            if own is None and not isinstance(error, TrainingFailedError):
+                raise
             told = f"training was given up after {settings.max_failures} lost workers (cluster.max_failures)"
-            raise own_error(error) or TryLater(f"{told}: {short(error)}; run the command again") from error
+            raise own or TryLater(f"{told}: {short(error)}; run the command again") from error
         finally:
             shutil.rmtree(folder / name, ignore_errors=True)
 

@@ -23,7 +23,7 @@ class Try:
     bucket: int | None
     arguments: tuple[Any, ...]
     count: int = 1
-    place: int | None = None
+    place: Any = None
 
     @property
     def name(self) -> str:

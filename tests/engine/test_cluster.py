@@ -7,14 +7,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 
 from chores import Chores
-from clusters import Nodes, losing, start
+from clusters import Nodes, losing
 from executors import Noted
 from sto_engine import cluster as module
 from sto_engine.cluster import open_executor
@@ -39,13 +38,6 @@ except StoError as error:
     sys.exit(error.exit_code)
 """
 SQUARES = {bucket: bucket**2 for bucket in range(12)}
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    found = start({}, {})
-    yield found
-    found.cluster.shutdown()
 
 
 def test_work_that_is_lost_with_its_machine_is_done_elsewhere(

@@ -26,7 +26,7 @@ LAYERS = (
     ("plan", "previous"),
     ("train", "view", "entry", "choose", "settle", "score"),
     ("output", "evaluate"),
-    ("worker", "ray_settings"),
+    ("worker", "gpu_workers", "ray_settings"),
     ("tries",),
     ("cluster",),
     (
