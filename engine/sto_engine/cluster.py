@@ -219,6 +219,12 @@ class _Actors(_Tasks):
         one.place.busy += 1
         return one.place.actor.attempt.remote(self.shared, self.home, one.arguments)
 
+    def ended(self, waiting: dict[Any, Try]) -> list[tuple[Any, Done | Lost]]:
+        found = super().ended(waiting)
+        if not found:
+            waiting.update({self.give(one): one for one in self.cluster.gpu_workers.stuck(waiting)})
+        return found
+
     def _outcome(self, ref: Any, one: Try) -> Done | Lost:
         one.place.busy -= 1
         found = super()._outcome(ref, one)
@@ -270,12 +276,9 @@ class RayGroup:
         )
         try:
             trainer.fit()
-        except Exception as error:
-            own = own_error(error)
-            if own is None and not isinstance(error, TrainingFailedError):
-                raise
+        except TrainingFailedError as error:
             told = f"training was given up after {settings.max_failures} lost workers (cluster.max_failures)"
-            raise own or TryLater(f"{told}: {short(error)}; run the command again") from error
+            raise own_error(error) or TryLater(f"{told}: {short(error)}; run the command again") from error
         finally:
             shutil.rmtree(folder / name, ignore_errors=True)
 
@@ -293,5 +296,5 @@ def _member_loop(config: dict[str, Any]) -> None:
 
     found = train.get_checkpoint() if resumes else None
     with found.as_directory() if found is not None else nullcontext() as path:
-        last = Path(path) if path is not None else None
+        last = None if path is None else Path(path)
         config["loop"](Member(context.get_world_rank(), context.get_world_size(), last, report))

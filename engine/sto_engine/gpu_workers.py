@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sto_engine.tries import Try
+
 
 @dataclass(eq=False)
 class GpuWorker:
@@ -28,8 +30,19 @@ class GpuWorkers:
         while len(self._all) < self.count:
             actor = self.start()
             self._all.append(GpuWorker(actor, actor.begun.remote()))
-        begun = [worker for worker in self._all if self.ray.wait([worker.begun], timeout=0)[0]]
-        return min(begun or self._all, key=lambda worker: worker.busy)
+        return min(self._begun() or self._all, key=lambda worker: worker.busy)
+
+    def _begun(self) -> list[GpuWorker]:
+        return [worker for worker in self._all if self.ray.wait([worker.begun], timeout=0)[0]]
+
+    def stuck(self, waiting: dict[Any, Try]) -> list[Try]:
+        """Tries that wait for a GPU which does not come though others are there; they are taken from `waiting`."""
+        begun = self._begun()
+        refs = [ref for ref, one in waiting.items() if begun and one.place not in begun and one.place in self._all]
+        for ref in refs:
+            waiting[ref].place.busy -= 1
+            self.ray.cancel(ref)
+        return [waiting.pop(ref) for ref in refs]
 
     def lose(self, worker: GpuWorker) -> None:
         """Several tries may be lost with one worker."""

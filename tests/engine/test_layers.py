@@ -26,8 +26,9 @@ LAYERS = (
     ("plan", "previous"),
     ("train", "view", "entry", "choose", "settle", "score"),
     ("output", "evaluate"),
-    ("worker", "gpu_workers", "ray_settings"),
+    ("worker", "ray_settings"),
     ("tries",),
+    ("gpu_workers",),
     ("cluster",),
     (
         "open_previous",
