@@ -73,25 +73,24 @@ def _connected(settings: Cluster, threads: int) -> Any:
     return ray
 
 
-def _attempt(shared: list[Any], home: Home, arguments: tuple[Any, ...]) -> Done:
+def _attempt(
+    shared: list[Any], home: Home, arguments: tuple[Any, ...], first: Callable[[], object] = lambda: None
+) -> Done:
     """In a worker: one try; `shared` holds the reference of the work, which is fetched once a process."""
     import ray
 
     host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     node = f"{host} ({ray.get_runtime_context().get_node_id()[:8]})"
-    return attempt(node, shared[0].hex(), lambda: ray.get(shared[0]), home, arguments)
+    return attempt(node, shared[0].hex(), lambda: first() or ray.get(shared[0]), home, arguments)
 
 
 class _GpuWorker:
     """The actor that has a GPU."""
 
-    def __init__(self) -> None:
-        use_gpu()
-
     def begun(self) -> None: ...
 
-    def attempt(self, *arguments: Any) -> Done:
-        return _attempt(*arguments)
+    def attempt(self, shared: list[Any], home: Home, arguments: tuple[Any, ...]) -> Done:
+        return _attempt(shared, home, arguments, use_gpu)
 
 
 @dataclass

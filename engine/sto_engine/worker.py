@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class Done:
 
 
 _loaded: dict[str, Any] = {}  # the work of the phase under way
+_loading = threading.Lock()  # a worker of a GPU has several threads
 
 
 def attempt(node: str, phase: str, load: Callable[[], Any], home: Home, arguments: tuple[Any, ...]) -> Done:
@@ -56,12 +58,14 @@ def attempt(node: str, phase: str, load: Callable[[], Any], home: Home, argument
     heard, log = _Heard(), logging.getLogger("sto_kernels")
     log.addHandler(heard)
     try:
-        if phase not in _loaded:
-            home.enter()
-            work = load()
-            _loaded.clear()
-            _loaded[phase] = work
-        value = _loaded[phase](*arguments)
+        with _loading:
+            if phase not in _loaded:
+                home.enter()
+                work = load()
+                _loaded.clear()
+                _loaded[phase] = work
+            work = _loaded[phase]
+        value = work(*arguments)
         return Done(node, value, warnings=tuple(heard.lines))
     except Exception as error:
         return Done(node, None, error, traceback.format_exc(), tuple(heard.lines))
