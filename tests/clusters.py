@@ -18,6 +18,8 @@ from unittest.mock import patch
 
 from sto_engine.cluster import RayCluster, open_executor
 from sto_engine.config import Config, load_config
+from sto_engine.executor import Executor
+from sto_engine.job import ScoreRequest, run_score
 from sto_engine.progress import Progress, Silent
 from sto_engine.ray_settings import prepare_environment
 
@@ -99,6 +101,13 @@ def losing(nodes: Nodes, folder: Path, **replacement: int) -> Iterator[None]:
         over.set()
         lost.result()
     assert found, "no work was held, so no machine was lost"
+
+
+def night(store: Path, out: Path, config: Config, executor: Executor | None = None) -> Path:
+    """The folder of a run, by threads or by `executor`."""
+    run = run_score(ScoreRequest(store, out, threads=2), config, Silent(), executor).run_dir
+    assert run is not None
+    return run
 
 
 def calls(folder: Path) -> int:

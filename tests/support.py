@@ -29,3 +29,12 @@ def files_of(folder: Path) -> dict[str, str]:
     """sha256 of every file in a folder but a lock."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "LOCK"]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def assert_whole(run: Path) -> None:
+    """Nobody twice, and nothing but what the manifest names and what describes the run."""
+    everybody = [*table(run, "assignments")["user_id"], *table(run, "suppressed")["user_id"]]
+    assert len(everybody) == len(set(everybody))
+    named = set(json.loads((run / "manifest.json").read_text())["files"])
+    found = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    assert found - named <= {"manifest.json", "summary.json", "metrics.prom", "LOCK"}

@@ -13,21 +13,23 @@ from unittest.mock import MagicMock
 import pytest
 
 from chores import Chores
-from clusters import Nodes, losing
+from clusters import Nodes, losing, night
 from executors import Noted
 from sto_engine import cluster as module
 from sto_engine.cluster import open_executor
-from sto_engine.config import Cluster
+from sto_engine.config import Cluster, load_config
 from sto_engine.errors import BadData, TryLater, Unavailable
 from sto_engine.progress import Silent
+from support import assert_whole, digest
 
 pytestmark = pytest.mark.ray
 CHILD = """
 import signal, sys
 from sto_engine.cluster import open_executor
-from sto_engine.config import Cluster
+from sto_engine.config import Cluster, load_config
 from sto_engine.errors import StoError
 from sto_engine.progress import Silent
+from support import assert_whole, digest
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 try:
     with open_executor(Cluster(address=sys.argv[1]), 1, Silent()) as executor:
@@ -55,6 +57,16 @@ def test_work_that_is_lost_with_its_machine_is_done_elsewhere(
     assert "NodeDiedError" in again[0]
     assert "'attempt': 2" in again[0]
     assert capfd.readouterr().out == ""
+
+
+def test_a_machine_that_dies_in_phase_a_changes_no_byte(nodes: Nodes, store: Path, tmp_path: Path) -> None:
+    config = nodes.config(hold="sto_engine.bucket_work:BucketWork.stage", folder=tmp_path, HOLD_AFTER="1")
+    with nodes.executor(config) as ray:
+        with losing(nodes, tmp_path):
+            run = night(store, tmp_path / "there", config, ray)
+        assert ray.tries.retries >= 1
+    assert digest(run) == digest(night(store, tmp_path / "here", load_config()))
+    assert_whole(run)
 
 
 def test_what_workers_hand_back(nodes: Nodes, tmp_path: Path) -> None:

@@ -10,23 +10,14 @@ from typing import Any
 
 import pytest
 
-from clusters import Nodes, wait_held
+from clusters import Nodes, night, wait_held
 from sto_engine import cluster as module
-from sto_engine.config import Config, load_config
-from sto_engine.executor import Executor
-from sto_engine.job import ScoreRequest, run_score
-from sto_engine.progress import Silent
+from sto_engine.config import load_config
 from sto_engine.tries import Lost
 from support import digest, files_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
 WORK = "sto_engine.bucket_work:BucketWork"
-
-
-def night(store: Path, out: Path, config: Config, executor: Executor | None = None) -> Path:
-    run = run_score(ScoreRequest(store, out, threads=2), config, Silent(), executor).run_dir
-    assert run is not None
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,17 @@
 """Nights on a Ray cluster whose machines die in the middle of the work: the same bytes as by threads, once."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from clusters import Nodes, calls, losing
-from sto_engine.config import Config, load_config
-from sto_engine.executor import Executor
+from clusters import Nodes, calls, losing, night
+from sto_engine.config import load_config
 from sto_engine.ingest import ingest
-from sto_engine.job import ScoreRequest, run_score
 from sto_engine.progress import Silent
 from sto_engine.simulate import simulate
-from support import digest, table
+from support import assert_whole, digest
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 SHORT = ('capacity.total="200/h"', 'capacity.providers={gmail="90/h"}', "capacity.on_infeasible=defer")
 WORK = "sto_engine.bucket_work:BucketWork"
 DEATHS = {
@@ -52,22 +49,6 @@ def expected(sender: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tup
     return {keys: digest(night(sender, out / str(len(keys)), load_config(None, keys))) for keys in ((), SHORT)}
 
 
-def night(store: Path, out: Path, config: Config, executor: Executor | None = None) -> Path:
-    run = run_score(ScoreRequest(store, out, threads=2), config, Silent(), executor).run_dir
-    assert run is not None
-    return run
-
-
-def assert_whole(run: Path) -> None:
-    """Nobody twice, and nothing but what the manifest names and what describes the run."""
-    everybody = [*table(run, "assignments")["user_id"], *table(run, "suppressed")["user_id"]]
-    assert len(everybody) == len(set(everybody))
-    named = set(json.loads((run / "manifest.json").read_text())["files"])
-    found = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
-    assert found - named <= {"manifest.json", "summary.json", "metrics.prom", "LOCK"}
-
-
-@pytest.mark.long
 @pytest.mark.parametrize("name", DEATHS)
 def test_a_machine_that_dies_changes_no_byte(
     nodes: Nodes, sender: Path, expected: dict[tuple[str, ...], dict[str, str]], tmp_path: Path, name: str
@@ -80,14 +61,4 @@ def test_a_machine_that_dies_changes_no_byte(
         assert ray.tries.retries >= 1
     assert calls(tmp_path) >= 2
     assert digest(run) == expected[keys]
-    assert_whole(run)
-
-
-def test_a_machine_that_dies_in_phase_a_changes_no_byte(nodes: Nodes, store: Path, tmp_path: Path) -> None:
-    config = nodes.config(hold=f"{WORK}.stage", folder=tmp_path, HOLD_AFTER="1")
-    with nodes.executor(config) as ray:
-        with losing(nodes, tmp_path):
-            run = night(store, tmp_path / "there", config, ray)
-        assert ray.tries.retries >= 1
-    assert digest(run) == digest(night(store, tmp_path / "here", load_config()))
     assert_whole(run)
