@@ -1,9 +1,9 @@
 """Buckets on a Ray cluster, and training across it: the only file with Ray.
 
-    driver    gives out buckets a few ahead of the workers, renames what the winning tries wrote, keeps the records
-    task      one bucket on one worker; work is unpickled once a process, results are counts and names
-    GPU       one long-lived actor a GPU, with its share of the CPUs as threads, for work that prefers one
-    group     one process a rank under Ray Train, which restarts all of them when one is lost
+driver    gives out buckets a few ahead of the workers, renames what the winning tries wrote, keeps the records
+task      one bucket on one worker; work is unpickled once a process, results are counts and names
+GPU       one long-lived actor a GPU, with its share of the CPUs as threads, for work that prefers one
+group     one process a rank under Ray Train, which restarts all of them when one is lost
 """
 
 import shutil
