@@ -23,8 +23,12 @@ check-full: ## the same with every test; what CI leaves out goes to tests/long.l
 	$(BIN)ruff check .
 	$(BIN)mypy
 	$(BIN)python -m pytest -q
-	$(BIN)python -m pytest -q -m long > $(LOG) 2>&1; code=$$?; tail -n 3 $(LOG); \
-	printf '%s: %s\n' "$$(git rev-parse --short=12 HEAD)" "$$(tail -n 1 $(LOG))" > tests/long.log; exit $$code
+	: > tests/long.log
+	for what in 'long and not ray' 'long and ray'; do \
+	  $(BIN)python -m pytest -q -m "$$what" > $(LOG) 2>&1; code=$$?; tail -n 3 $(LOG); \
+	  printf '%s, %s: %s\n' "$$(git rev-parse --short=12 HEAD)" "$$what" "$$(tail -n 1 $(LOG))" >> tests/long.log; \
+	  [ $$code -eq 0 ] || exit $$code; \
+	done
 
 format: ## let ruff format the code and mend what it can
 	$(BIN)ruff format .

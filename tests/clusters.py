@@ -23,6 +23,8 @@ from sto_engine.job import ScoreRequest, run_score
 from sto_engine.progress import Progress, Silent
 from sto_engine.ray_settings import prepare_environment
 
+# Ray keeps the first token that it finds, or does not find, for as long as the process lives
+os.environ.setdefault("RAY_AUTH_TOKEN", "5e3d" * 16)
 TESTS = Path(__file__).resolve().parent
 STORE_BYTES = 80 << 20
 # a machine that is gone is missed after two seconds, not fifteen
@@ -32,7 +34,6 @@ HOLD_S = 120.0
 
 def start(*machines: dict[str, int]) -> "Nodes":
     """A cluster with token authentication and without dashboard, of a head and `machines`."""
-    os.environ.setdefault("RAY_AUTH_TOKEN", "5e3d" * 16)
     prepare_environment()
     from ray.cluster_utils import Cluster
 

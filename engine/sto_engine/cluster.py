@@ -139,9 +139,8 @@ class RayCluster:
             yield one.bucket, value
 
     def call(self, work: Callable[[], T]) -> T:
-        ((_, value),) = self.tries.run(self._pool(work, "cpu"), iter([Try(None, ())]))
-        result: T = value
-        return result
+        found: list[tuple[Try, T]] = list(self.tries.run(self._pool(work, "cpu"), iter([Try(None, ())])))
+        return found[0][1]
 
     def _pool(self, work: Callable[..., Any], on: Place) -> "_Tasks":
         kind = _Actors if on == "gpu" and self.on_gpu else _Tasks
@@ -175,13 +174,15 @@ class _Tasks:
     def workers(self) -> int:
         return self.cluster.workers
 
-    def give(self, one: Try) -> Any:
+    @cached_property
+    def task(self) -> Any:
+        """Made once: each one made is sent to the cluster anew."""
         settings = self.cluster.settings
         memory = {"memory": settings.memory_per_task_mib << 20} if settings.memory_per_task_mib else {}
-        task = self.cluster.ray.remote(_attempt).options(
-            num_cpus=settings.cpus_per_task, max_retries=0, name=one.name, **memory
-        )
-        return task.remote(self.shared, self.home, one.arguments)
+        return self.cluster.ray.remote(num_cpus=settings.cpus_per_task, max_retries=0, **memory)(_attempt)
+
+    def give(self, one: Try) -> Any:
+        return self.task.options(name=one.name).remote(self.shared, self.home, one.arguments)
 
     def ended(self, waiting: dict[Any, Try]) -> list[tuple[Any, Done | Lost]]:
         ready, _ = self.cluster.ray.wait(list(waiting), num_returns=1, timeout=LOOK_S)

@@ -4,6 +4,7 @@ Retries are ours and not Ray's, so that they are counted and told. A try that on
 under names of its own, so nobody sees it.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from sto_engine.executor import of_bucket
 from sto_engine.progress import Progress
 from sto_engine.worker import Done
 
+SILENCE_S = 120.0  # without any try that ends, after which that is told
 AHEAD = 2  # tries for each worker, so that none waits for the driver
 
 
@@ -60,12 +62,14 @@ class Tries:
     max_retries: int
     progress: Progress
     retries: int = 0
+    _heard: float = 0.0
     _said: set[str] = field(default_factory=set)
 
     def run(self, pool: Pool, tries: Iterator[Try]) -> Iterator[tuple[Try, Any]]:
         """What each try came to, as they end. Raises its error, with bucket and machine; TryLater (75) for work that
         was lost more than `max_retries` times."""
         waiting: dict[Any, Try] = {}
+        self._heard = time.monotonic()
         try:
             for one in tries:
                 waiting[pool.give(one)] = one
@@ -78,13 +82,27 @@ class Tries:
             raise
 
     def _ended(self, pool: Pool, waiting: dict[Any, Try]) -> Iterator[tuple[Try, Any]]:
-        for ref, done in pool.ended(waiting):
+        ended = pool.ended(waiting)
+        if ended:
+            self._heard = time.monotonic()
+        self._tell_silence(pool, waiting)
+        for ref, done in ended:
             one = waiting.pop(ref)
             if isinstance(done, Lost):
                 self._count(one, done)
                 waiting[pool.give(one)] = one
             else:
                 yield one, self._value(done, one)
+
+    def _tell_silence(self, pool: Pool, waiting: dict[Any, Try]) -> None:
+        """A cluster without a machine left looks like one that works hard."""
+        silent = time.monotonic() - self._heard
+        if silent > SILENCE_S:
+            self._heard = time.monotonic()
+            oldest = next(iter(waiting.values()))
+            self.progress.warn(
+                "waiting", tries=len(waiting), workers=pool.workers, oldest=oldest.name, silent_s=round(silent)
+            )
 
     def _value(self, done: Done, one: Try) -> Any:
         for line in done.warnings:

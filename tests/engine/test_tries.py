@@ -63,6 +63,19 @@ def test_what_is_lost_too_often_ends_the_run_and_the_rest_is_dropped() -> None:
     assert pool.dropped
 
 
+def test_a_long_silence_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Quiet(Shaky):
+        def ended(self, waiting: dict[Any, Try]) -> list[tuple[Any, Done | Lost]]:
+            self.most += 1
+            return [] if self.most < 5 else super().ended(waiting)
+
+    monkeypatch.setattr("sto_engine.tries.SILENCE_S", -1.0)
+    told = Noted()
+    assert len(list(Tries(2, told).run(Quiet({}), tries(range(3))))) == 3
+    assert "waiting" in told.lines[0]
+    assert "'oldest': 'bucket 0'" in told.lines[0]
+
+
 def test_an_error_of_ours_keeps_its_kind_and_tells_bucket_and_machine() -> None:
     with pytest.raises(BadData, match="bucket 66 on node n1: no rows"):
         list(Tries(2, Noted()).run(Shaky({}), tries(range(66, 67))))
