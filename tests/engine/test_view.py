@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from histories import CONFIG, before, known, mail, people, store_of
-from sto_engine import phases
+from sto_engine import job
+from sto_engine.bucket_work import Kept
 from sto_engine.config import Config, load_config
 from sto_engine.history.bucket import Bucket
 from sto_engine.job import ScoreRequest, run_score
@@ -97,7 +98,7 @@ def test_a_run_without_room_to_keep_buckets_writes_the_same_bytes(
         return digest(folder)
 
     kept = run()
-    monkeypatch.setattr(phases, "KEEP_BYTES", 0)
+    monkeypatch.setattr(job, "KEEP_BYTES", 0)
     assert run() == kept
 
 
@@ -105,9 +106,9 @@ def test_buckets_are_kept_up_to_the_limit_and_handed_out_once(bucket: Bucket) ->
     class Weighs:
         nbytes = 40
 
-    kept = phases.Kept(100)
+    kept = Kept(100)
     for number in range(3):
         kept.put(number, Weighs())  # type: ignore[arg-type]
-    assert [kept.pop(number) is not None for number in (0, 1, 2, 0)] == [True, True, False, False]
+    assert [kept.pop(number)[0] is not None for number in (0, 1, 2, 0)] == [True, True, False, False]
     kept.put(5, Weighs())  # type: ignore[arg-type]
-    assert kept.pop(5) is not None
+    assert kept.pop(5)[0] is not None
