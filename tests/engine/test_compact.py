@@ -211,7 +211,7 @@ def with_recipients(store: Path) -> None:
     run_ingest([], store, path, load_config(None, ["ingest.max_bad_share=0.5"]), Silent())
 
 
-@pytest.mark.parametrize("buckets", [1, 2, 4, 16, 512])
+@pytest.mark.parametrize("buckets", [1, 2, 16, *(pytest.param(many, marks=pytest.mark.long) for many in (4, 512))])
 def test_other_buckets_hold_the_same_events_and_recipients_in_the_same_order(grown: Path, buckets: int) -> None:
     with_recipients(grown)
     before, recipients = everything(grown), people(grown)

@@ -80,7 +80,7 @@ def rows_of(store: Path, bucket: int) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("ids", ["uint64", "string"])
-@pytest.mark.parametrize("buckets", [4, 256])
+@pytest.mark.parametrize("buckets", [4, pytest.param(256, marks=pytest.mark.long)])
 def test_any_number_of_threads_writes_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buckets: int, ids: str
 ) -> None:

@@ -106,7 +106,9 @@ def test_other_code_and_other_processors_do_not_share_a_file(folder: Path) -> No
     assert len(list(folder.iterdir())) == 2 + ON_X86
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "text"])
+@pytest.mark.parametrize(
+    "damage", ["flip", *(pytest.param(how, marks=pytest.mark.long) for how in ("truncate", "empty", "text"))]
+)
 def test_damaged_code_is_never_run(folder: Path, damage: str) -> None:
     compile_function(TEXT, FUNCTION, host_target())
     (file,) = folder.iterdir()
