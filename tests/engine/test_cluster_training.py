@@ -76,7 +76,8 @@ def test_a_group_that_loses_a_machine_starts_again_and_changes_no_byte(
 @pytest.mark.parametrize("keys", [(), TWO], ids=["one worker", "two workers"])
 def test_a_group_goes_on_from_its_checkpoint(nodes: Nodes, store: Path, tmp_path: Path, keys: tuple[str, ...]) -> None:
     own = ("cluster.on_lost_worker=checkpoint", "cluster.checkpoint_trees=5", *keys)
-    hold = {"HOLD_CALL": "4" if keys else "3"}
+    # late enough for a checkpoint to be safe: one report waits while the next is made
+    hold = {"HOLD_CALL": "8" if keys else "4"}
     config = nodes.config(*KEYS, *own, hold="sto_engine.train.forests:_hand_over", folder=tmp_path, **hold)
     with nodes.executor(config) as ray, losing(nodes, tmp_path):
         report = trained(store, tmp_path / "there" / "b", config, ray)
