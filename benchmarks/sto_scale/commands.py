@@ -1,9 +1,11 @@
 """The shipped commands as processes of their own: what they said, how long each phase took, what they wrote."""
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -92,9 +94,8 @@ class _DiskMeter:
 def folder_bytes(folder: Path | None) -> int:
     """Bytes of all files under a folder; files that go meanwhile are not counted."""
     total = 0
-    for path in folder.rglob("*") if folder is not None and folder.exists() else ():
-        try:
-            total += path.stat().st_size
-        except OSError:
-            continue
+    for base, _, names in os.walk(folder) if folder is not None else ():  # which passes over folders that go
+        for name in names:
+            with suppress(OSError):
+                total += os.stat(os.path.join(base, name)).st_size
     return total
