@@ -12,6 +12,8 @@ limits   tight      every slot takes 1.05/24 of all
 from dataclasses import dataclass
 from typing import Literal
 
+from sto_bench.tiers import pick
+
 Kind = Literal["limits", "spread"]
 PLAIN = ("argmax", "greedy", "regret")
 EXACT = ("flow", "lp")
@@ -64,12 +66,7 @@ _TIERS = {"quick": ("quick",), "default": ("quick", "default"), "full": ("quick"
 
 def select(names: tuple[str, ...], tier: str) -> list[Case]:
     """The named cases, or those of a tier (quick, default, full); ValueError for a name that is not registered."""
-    unknown = [name for name in names if name not in CASES]
-    if unknown:
-        raise ValueError(f"case must be one of {', '.join(CASES)}; found {', '.join(unknown)}")
-    if names:
-        return [CASES[name] for name in dict.fromkeys(names)]
-    return [case for case in _ALL if case.tier in _TIERS[tier]]
+    return pick(_ALL, names, _TIERS[tier])
 
 
 def contestants(case: Case, peers: tuple[str, ...]) -> list[str]:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from sto_assign import spreads
 from sto_assign.cases import Case, contestants, select
 from sto_assign.ours import warm_up
-from sto_assign.players import Player, Truth, players
+from sto_assign.players import Truth, players
 from sto_assign.problems import make_problem
 from sto_assign.records import Line, make_lines
 from sto_bench.contest import Watch
 from sto_bench.records import red_gates, warnings
-from sto_pipeline.contest import contest
+from sto_pipeline.contest import hold
 
 __all__ = ["Plan", "make_plan", "red_gates", "run", "summary", "warnings"]
 
@@ -52,23 +52,14 @@ def run(plan: Plan, watch: Watch, keep: Callable[[list[Line]], None]) -> list[Li
 def _limits(case: Case, plan: Plan, watch: Watch) -> list[Line]:
     problem, truth = make_problem(case, plan.seed), Truth()
     entered = players(problem, contestants(case, plan.peers), case.rounds, plan.threads, truth)
-    _contest(case, entered, watch)
+    hold(case.name, [player.entrant for player in entered], watch)
     return make_lines(case, entered, len(problem.capacity_R), plan.threads, truth.optimum)
 
 
 def _spread(case: Case, plan: Plan, watch: Watch) -> list[Line]:
     entered = spreads.players(case, contestants(case, plan.peers), plan.seed)
-    _contest(case, entered, watch)
+    hold(case.name, [player.entrant for player in entered], watch)
     return make_lines(case, entered, 0, 1)
-
-
-def _contest(case: Case, entered: Sequence[Player], watch: Watch) -> None:
-    entrants = [player.entrant for player in entered]
-    watch.start("rounds", max(entrant.rounds for entrant in entrants))
-    contest(entrants, watch)
-    for ended in (entrant.ended for entrant in entrants if entrant.ended is not None):
-        tell = watch.info if ended.status == "skipped" else watch.warn
-        tell(ended.status, case=case.name, scorer=ended.name, reason=ended.reason)
 
 
 def summary(lines: Sequence[Line]) -> dict[str, dict[str, str]]:

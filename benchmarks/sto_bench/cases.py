@@ -6,6 +6,8 @@ blamed on trees, depth, slots, cross features or users. `product_*` is the fores
 
 from dataclasses import dataclass
 
+from sto_bench.tiers import pick
+
 HEADLINE, PRODUCT, TINY = "t500_d6_c4_s24", "product_t150_d4_c7", "tiny_t8_d3_c2_s24"
 PATHS = ("bitslice", "bitslice-avx2", "bitslice-generic", "bitslice-gpu")
 ALL_PEERS = ("xgboost", "xgboost-expand", "lightgbm", "lleaves", "onnxruntime", "ydf", "nvforest", "gather")
@@ -79,9 +81,4 @@ def select(names: tuple[str, ...], tier: str) -> list[Case]:
 
     Raises ValueError for a name that is not registered.
     """
-    unknown = [name for name in names if name not in CASES]
-    if unknown:
-        raise ValueError(f"case must be one of {', '.join(CASES)}; found {', '.join(unknown)}")
-    if names:
-        return [CASES[name] for name in dict.fromkeys(names)]
-    return [case for case in _ALL if case.tier in _TIERS[tier]]
+    return pick(_ALL, names, _TIERS[tier])

@@ -8,6 +8,8 @@ score      compacted store and bundle -> committed assignments, the shipped comm
 from dataclasses import dataclass
 from typing import Literal
 
+from sto_bench.tiers import pick
+
 Kind = Literal["features", "ingest", "score"]
 ENGINES = ("polars", "polars-bucket", "duckdb", "chdb")
 WRITERS = ("polars", "duckdb")
@@ -54,13 +56,7 @@ def select(kind: Kind, names: tuple[str, ...], tier: str) -> list[Case]:
 
     Raises ValueError for a name that is not registered.
     """
-    known = [case for case in _ALL if case.kind == kind]
-    unknown = [name for name in names if name not in {case.name for case in known}]
-    if unknown:
-        raise ValueError(f"case must be one of {', '.join(c.name for c in known)}; found {', '.join(unknown)}")
-    if names:
-        return [CASES[name] for name in dict.fromkeys(names)]
-    return [case for case in known if case.tier in _TIERS[tier]]
+    return pick([case for case in _ALL if case.kind == kind], names, _TIERS[tier])
 
 
 def contestants(case: Case, peers: tuple[str, ...]) -> list[str]:

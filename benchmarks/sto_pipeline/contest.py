@@ -76,6 +76,15 @@ def contest(entrants: Sequence[Entrant], watch: Watch) -> None:
         watch.advance("rounds")
 
 
+def hold(case: str, entrants: Sequence[Entrant], watch: Watch) -> None:
+    """The contest of a case with its progress, and a word on who did not come through."""
+    watch.start("rounds", max(entrant.rounds for entrant in entrants))
+    contest(entrants, watch)
+    for ended in (entrant.ended for entrant in entrants if entrant.ended is not None):
+        tell = watch.info if ended.status == "skipped" else watch.warn
+        tell(ended.status, case=case, scorer=ended.name, reason=ended.reason)
+
+
 def _turn(entrant: Entrant, truth: dict[str, float]) -> None:
     who, meter = (entrant.name, entrant.is_ours), OthersMeter()
     try:

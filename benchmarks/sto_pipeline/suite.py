@@ -8,7 +8,7 @@ from sto_bench.contest import Watch
 from sto_bench.records import red_gates, warnings
 from sto_pipeline import features, ingest, nightly
 from sto_pipeline.cases import Case, Kind, contestants, select
-from sto_pipeline.contest import contest
+from sto_pipeline.contest import hold
 from sto_pipeline.made import Work
 from sto_pipeline.records import Measure, make_measures
 
@@ -44,11 +44,7 @@ def run(plan: Plan, watch: Watch, keep: Callable[[list[Measure]], None]) -> list
     for case in plan.cases:
         watch.info("case_started", case=case.name)
         entrants = _ENTRANTS[case.kind](case, contestants(case, plan.peers), work)
-        watch.start("rounds", max(entrant.rounds for entrant in entrants))
-        contest(entrants, watch)
-        for ended in (entrant.ended for entrant in entrants if entrant.ended is not None):
-            tell = watch.info if ended.status == "skipped" else watch.warn
-            tell(ended.status, case=case.name, scorer=ended.name, reason=ended.reason)
+        hold(case.name, entrants, watch)
         measures = make_measures(case, entrants, plan.threads)
         keep(measures)
         found += measures

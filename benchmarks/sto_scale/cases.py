@@ -9,6 +9,8 @@ driver  the driver of `score` at `buckets` buckets, whose work is replaced by re
 from dataclasses import dataclass
 from typing import Literal
 
+from sto_bench.tiers import pick
+
 Kind = Literal["cost", "pair", "driver"]
 NIGHT = ("ingest", "compact", "train", "score")
 WITHOUT_TRAIN = ("ingest", "compact", "score")
@@ -62,9 +64,4 @@ _TIERS = {"quick": ("quick",), "default": ("default",), "full": ("default", "ful
 
 def select(names: tuple[str, ...], tier: str) -> list[Case]:
     """The named cases, or those of a tier (quick, default, full); ValueError for a name that is not registered."""
-    unknown = [name for name in names if name not in CASES]
-    if unknown:
-        raise ValueError(f"case must be one of {', '.join(CASES)}; found {', '.join(unknown)}")
-    if names:
-        return [CASES[name] for name in dict.fromkeys(names)]
-    return [case for case in _ALL if case.tier in _TIERS[tier]]
+    return pick(_ALL, names, _TIERS[tier])

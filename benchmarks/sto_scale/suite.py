@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sto_bench.contest import Watch
 from sto_bench.records import red_gates, warnings
-from sto_pipeline.contest import contest
+from sto_pipeline.contest import hold
 from sto_pipeline.made import Work
 from sto_scale import cost, driver, pair
 from sto_scale.cases import Case, select
@@ -39,12 +39,7 @@ def run(plan: Plan, watch: Watch, keep: Callable[[list[Line]], None]) -> list[Li
     for case in plan.cases:
         watch.info("case_started", case=case.name)
         players = _PLAYERS[case.kind](case, work)
-        entrants = [player.entrant for player in players]
-        watch.start("rounds", max(entrant.rounds for entrant in entrants))
-        contest(entrants, watch)
-        for ended in (entrant.ended for entrant in entrants if entrant.ended is not None):
-            tell = watch.info if ended.status == "skipped" else watch.warn
-            tell(ended.status, case=case.name, scorer=ended.name, reason=ended.reason)
+        hold(case.name, [player.entrant for player in players], watch)
         lines = make_lines(case, players, plan.threads)
         keep(lines)
         found += lines

@@ -1,9 +1,8 @@
-"""The `sto-engine` command: options, one call a command, and the one place where an error becomes text and exit code.
+"""The `sto-engine` command: options, one call a command, and the one place where errors end (`exits` says how).
 
 Nothing heavy is imported here: a command imports what it runs, so that `--help` answers at once.
 """
 
-import errno
 import os
 import signal
 import sys
@@ -20,15 +19,13 @@ import sto_engine
 from sto_engine.audit_cli import audit
 from sto_engine.bench_cli import bench
 from sto_engine.common import Setup, common
-from sto_engine.errors import CannotCreate, OutputFailed, StoError, UsageError
+from sto_engine.errors import OutputFailed, StoError, UsageError
 from sto_engine.evaluate_cli import evaluate
+from sto_engine.exits import exit_code, sentence
 from sto_engine.explain_cli import explain
 from sto_engine.options import PATH, day, duration_days, timestamp_ms
 from sto_engine.plan_cli import plan
 from sto_engine.privacy_cli import erase, export_user, pseudonyms
-
-_DISK = {errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -253,10 +250,10 @@ def run_command(arguments: Sequence[str]) -> int:
     except Exception as error:
         from sto_engine.console import tell_error
 
-        code = _exit_code(error)
+        code = exit_code(error)
         if code == StoError.exit_code:
             traceback.print_exc()
-        tell_error(_sentence(error, code), code, "--log-json" in arguments)
+        tell_error(sentence(error, code), code, "--log-json" in arguments)
         return code
 
 
@@ -270,22 +267,6 @@ def _invoke(arguments: Sequence[str]) -> int:
         code = end.exit_code
     sys.stdout.flush()
     return code
-
-
-def _exit_code(error: Exception) -> int:
-    if isinstance(error, StoError):
-        return error.exit_code
-    if isinstance(error, OSError) and error.errno in _DISK:
-        return OutputFailed.exit_code
-    if isinstance(error, OSError) and error.errno in _DENIED:
-        return CannotCreate.exit_code
-    return StoError.exit_code
-
-
-def _sentence(error: Exception, code: int) -> str:
-    if code != StoError.exit_code or isinstance(error, StoError):
-        return str(error)
-    return f"unexpected {type(error).__name__}: {error}; this is a defect of the engine, please report it"
 
 
 def _silence_stdout() -> None:

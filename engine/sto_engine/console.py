@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -19,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 import sto_engine
+from sto_engine.engine_code import version_of
 from sto_engine.histogram import load_histogram
 from sto_engine.progress import Progress, Silent
 
@@ -225,12 +225,7 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> str:
 def versions() -> dict[str, str | None]:
     """Versions of the engine, of Python and of the libraries that decide a result; None for one that is not there."""
     found: dict[str, str | None] = {"version": sto_engine.__version__, "python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    return {**found, **{name: version_of(name) for name in _LIBRARIES}}
 
 
 def _event_line(event: str, fields: Mapping[str, object]) -> str:

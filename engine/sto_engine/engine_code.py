@@ -27,9 +27,12 @@ def code_sha256() -> str:
 def code_facts() -> dict[str, str]:
     """The engine's code, Python, and the libraries whose versions may change a decision."""
     found = {"sto-engine": code_sha256()[:16], "python": platform.python_version()}
-    for name in _DECIDE:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "none"
-    return found
+    return {**found, **{name: version_of(name) or "none" for name in _DECIDE}}
+
+
+def version_of(name: str) -> str | None:
+    """The version of a distribution that is installed; None where it is not."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

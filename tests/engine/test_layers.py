@@ -50,6 +50,7 @@ LAYERS = (
     ),
     (
         "options",
+        "exits",
         "console",
         "histogram",
         "common",
