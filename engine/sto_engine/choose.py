@@ -77,7 +77,7 @@ def choose(plan: Plan, entry: Entry, utilities: Utilities, last_U: NDArray[np.ui
     for arm, name in ((arms.CONTROL, "control"), (arms.RANDOM, "random"), (arms.EXPLORE, "explore")):
         reason_U[arm_U == arm] = REASONS.index(name)
     chance_U = arms.propensities(
-        slot_U, model_slot_U, control, zones.n_allowed_U(), arm_U, plan.config.experiment, explore_US
+        slot_U, slot_U == model_slot_U, control, zones.n_allowed_U(), arm_U, plan.config.experiment, explore_US
     )
     names, provider_U = encode(entry.users["provider"])
     count(counts, zones, slot_U, arm_U, reason_U, (names, provider_U))

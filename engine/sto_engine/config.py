@@ -8,15 +8,13 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from sto_engine.config_base import Clock, ClockEnd, QuietHours, Section, Share
 from sto_engine.config_file import read_config
+from sto_engine.config_policies import Bandit, BestDay, Channels, ColdStart, Context
 from sto_engine.rates import MAX_COUNT, check_rates
 
-Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
-ClockEnd = Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
-QuietHours = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
-Share = Annotated[float, Field(ge=0, le=1)]
 EventType = Literal["send", "delivered", "open", "click", "bounce", "unsubscribe", "complaint", "conversion"]
 POLICIES = ("histogram", "attention", "boosted", "bandit", "day_of_week", "hour_of_week")
 _Machines = Literal["flags", "agents", "prefetch", "scanner", "fast_clicks", "flood"]
@@ -27,10 +25,6 @@ TEST_CAMPAIGNS = (
     *("seedlist*", "seed-list*", "seed_list*", "seed list*"),
 )
 PRESETS = ("seed_histogram", "seed_boosted", "seed_thompson", "seed_best_day")
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Ingest(Section):
@@ -258,6 +252,11 @@ class Config(Section):
     slots: Slots = Slots()
     window: Window = Window()
     model: Model = Model()
+    bandit: Bandit = Bandit()
+    best_day: BestDay = BestDay()
+    cold_start: ColdStart = ColdStart()
+    channels: Channels = Channels()
+    context: Context = Context()
     cohort: Cohort = Cohort()
     timezone: Timezone = Timezone()
     recipients: Recipients = Recipients()

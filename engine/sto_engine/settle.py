@@ -157,7 +157,7 @@ def settle(
     model_U = _model_slots(market, staged, slot_U, noise)
     arm_U = _arm_codes(rows["arm"])
     chance_U = arms.propensities(
-        *(at_U, model_U, plan.control_slot, _n_allowed(staged), arm_U, plan.config.experiment),
+        *(at_U, at_U == model_U, plan.control_slot, _n_allowed(staged), arm_U, plan.config.experiment),
         codes(table, "explore", plan.grid.slots) if "explore" in table.column_names else None,
     )
     rows = rows.with_columns(

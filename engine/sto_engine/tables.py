@@ -34,6 +34,7 @@ SUPPRESSIONS = (
     "no_capacity",
     "duplicate",
 )
+URGENCIES = ("today", "within_24h", "best_day")
 MACHINES = ("human", "prefetch", "scanner", "flood")
 ADDRESS_STATUS = ("valid", "invalid", "disposable", "trap", "unknown")
 BAD_ADDRESS = ("invalid", "disposable", "trap")

@@ -178,7 +178,7 @@ def test_propensities_are_those_of_enumeration_and_add_up_to_one(
     slot_U = np.arange(6, dtype=np.uint8)
     found = arms.propensities(
         slot_U,
-        np.full(6, model, np.uint8),
+        slot_U == model,
         control,
         np.full(6, len(usable)),
         np.zeros(6, np.uint8),
@@ -194,7 +194,9 @@ def test_propensities_of_two_slots_by_hand() -> None:
     """Slot 0 is the control time, slot 1 the model's; chances of an open 0.1 and 0.3."""
     chance_US = arms.explore_chances(np.array([[0.1, 0.3]] * 2, np.float32), np.ones((2, 2), np.bool_))
     slot_U, model_U, n_U = np.array([0, 1], np.uint8), np.array([1, 1], np.uint8), np.array([2, 2])
-    found = arms.propensities(slot_U, model_U, 0, n_U, np.zeros(2, np.uint8), experiment(0.1, 0.2, 0.3), chance_US)
+    found = arms.propensities(
+        slot_U, slot_U == model_U, 0, n_U, np.zeros(2, np.uint8), experiment(0.1, 0.2, 0.3), chance_US
+    )
     np.testing.assert_allclose(found, [0.1 + 0.2 / 2 + 0.3 / 4, 0.4 + 0.2 / 2 + 0.3 * 3 / 4], rtol=1e-6)
 
 
@@ -214,7 +216,7 @@ def test_slots_over_many_experiments_come_as_often_as_their_propensity() -> None
             counts[control if arm == arms.CONTROL else model] += 1
     expected = arms.propensities(
         np.arange(5, dtype=np.uint8),
-        np.full(5, model, np.uint8),
+        np.arange(5) == model,
         control,
         np.full(5, 4),
         np.zeros(5, np.uint8),
@@ -229,4 +231,4 @@ def test_slots_over_many_experiments_come_as_often_as_their_propensity() -> None
 def test_outside_the_experiment_a_slot_is_certain() -> None:
     one = np.zeros(1, np.uint8)
     arm_U = np.array([arms.OUTSIDE], np.uint8)
-    assert arms.propensities(one, one, 1, np.ones(1, np.int64), arm_U, experiment(0.5)).tolist() == [1.0]
+    assert arms.propensities(one, one == one, 1, np.ones(1, np.int64), arm_U, experiment(0.5)).tolist() == [1.0]

@@ -18,7 +18,7 @@ PACKAGES = {
 }
 LAYERS = (
     ("errors", "progress", "files", "memory", "rates", "slots", "zones", "executor", "engine_code"),
-    ("config", "config_file", "tables"),
+    ("config", "config_base", "config_file", "config_policies", "tables"),
     ("ingest",),
     ("history", "simulate"),
     ("models",),
@@ -84,7 +84,7 @@ HOMES = {
     },
     "rich": {"sto_engine.console"},
     "maxminddb": {"sto_engine.ingest.geo"},
-    "pydantic": {"sto_engine.config", "sto_engine.config_file"},
+    "pydantic": {"sto_engine.config", "sto_engine.config_file", "sto_engine.config_base", "sto_engine.config_policies"},
     "triton": {"sto_kernels.bitslice_gpu_kernels"},
     "sto_bench": {"sto_engine.bench_cli", "sto_decisions.records"},
     "sto_decisions": set(),

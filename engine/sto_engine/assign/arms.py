@@ -9,6 +9,7 @@ stayed would teach the same thing every night. U users, S slots.
 """
 
 from datetime import date
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -87,7 +88,7 @@ def explore_slots(
 
 def propensities(
     slot_U: NDArray[np.uint8],
-    model_slot_U: NDArray[np.uint8],
+    model_chance_U: NDArray[np.floating[Any]] | NDArray[np.bool_],
     control_slot: int,
     n_allowed_U: NDArray[np.int64],
     arm_U: NDArray[np.uint8],
@@ -97,11 +98,12 @@ def propensities(
     """Marginal P(slot_U) over the draw of the arm and of its slot, float32 [U] in (0, 1]: what off-policy estimators
     divide by.
 
-    `explore_US` holds `explore_chances`; it must be given where `explore_share` is above 0.
+    `model_chance_U` is P(slot_U) in the model arm: 1 or 0 where the model chooses without a draw. `explore_US` holds
+    `explore_chances`; it must be given where `explore_share` is above 0.
     """
     control, random, explore = experiment.control_share, experiment.random_share, experiment.explore_share
     model = max(1 - control - random - explore, 0.0)
-    p_U = model * (slot_U == model_slot_U) + control * (slot_U == control_slot)
+    p_U = model * model_chance_U + control * (slot_U == control_slot)
     p_U = p_U + random / np.maximum(n_allowed_U, 1)
     if explore > 0:
         assert explore_US is not None

@@ -17,12 +17,26 @@ Measure = Literal["chance", "logit", "share"]
 
 
 @dataclass(frozen=True)
+class Belief:
+    """Beta(a, b) of each (user, slot), float32 [U, S], of which the utilities are one draw by `key_U` (uint64)."""
+
+    key_U: NDArray[np.uint64]
+    a_US: NDArray[np.float32]
+    b_US: NDArray[np.float32]
+
+    def of(self, keep_U: NDArray[np.bool_]) -> "Belief":
+        """The same of some of the users."""
+        return Belief(self.key_U[keep_U], self.a_US[keep_U], self.b_US[keep_U])
+
+
+@dataclass(frozen=True)
 class Utilities:
     """What a policy says of the users of a bucket; the slot is the argmax of `utility_US` under the mask.
 
     `p_open_US` is None where the policy has no probabilities; `reason_U` are REASONS of the tables, or places in it;
     `n_eff_U` is the number of the user's own human acts behind the choice; `measure` says on which scale utilities are
-    (`assign.worth` makes expected opens of them).
+    (`assign.worth` makes expected opens of them). `belief`: where utilities are drawn, what they are drawn from;
+    `urgency_U`: names of URGENCIES of the tables, None where a policy knows none.
     """
 
     utility_US: NDArray[np.float32]
@@ -30,6 +44,8 @@ class Utilities:
     reason_U: NDArray[Any]
     n_eff_U: NDArray[np.float32]
     measure: Measure = "chance"
+    belief: Belief | None = None
+    urgency_U: NDArray[Any] | None = None
 
     def of(self, keep_U: NDArray[np.bool_]) -> "Utilities":
         """The same of some of the users."""
@@ -40,6 +56,8 @@ class Utilities:
             p_open_US=p_US,
             reason_U=self.reason_U[keep_U],
             n_eff_U=self.n_eff_U[keep_U],
+            belief=None if self.belief is None else self.belief.of(keep_U),
+            urgency_U=None if self.urgency_U is None else self.urgency_U[keep_U],
         )
 
 
