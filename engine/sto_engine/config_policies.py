@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sto_engine.config_base import Section
+from sto_engine.config_base import Hours, Section, Share
 
 
 class Bandit(Section):
@@ -19,7 +19,18 @@ class BestDay(Section):
 
 
 class ColdStart(Section):
-    """Recipients and accounts without a history of their own."""
+    """Recipients without a history of their own.
+
+    `burst_campaigns`: those with fewer mails than this in the history (0: nobody) explore, `burst_share` of their mail
+    at an even draw of their slots. `epsilon`: the share of everyone else's mail in the model arm that does so, drawn
+    anew for every night. `b2b_hours`: where mail to offices explores, and where offices without any history get theirs;
+    "" for all hours.
+    """
+
+    burst_campaigns: Annotated[int, Field(ge=0, le=1_000)] = 0
+    burst_share: Share = 1.0
+    epsilon: Share = 0.0
+    b2b_hours: Hours = "08:00-18:00"
 
 
 class Channels(Section):
