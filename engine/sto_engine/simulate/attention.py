@@ -17,7 +17,7 @@ class Attention:
 
     looks: Looks
 
-    def open_probability(self, window_h: int) -> Floats:
+    def open_probability(self, window_h: int, day: int | None = None) -> Floats:
         """See `Mechanism`."""
         return self.looks.open_probability(window_h)
 

@@ -28,11 +28,11 @@ class Mixture:
     part_U: Ints
     number_U: Ints
 
-    def open_probability(self, window_h: int) -> Floats:
+    def open_probability(self, window_h: int, day: int | None = None) -> Floats:
         """See `Mechanism`."""
         p_UH = np.empty((len(self.part_U), WEEK_H))
         for index, part in enumerate(self.parts):
-            p_UH[self.part_U == index] = part.open_probability(window_h)
+            p_UH[self.part_U == index] = part.open_probability(window_h, day)
         return p_UH
 
     def draw_opens(self, rng: np.random.Generator, sends: Sends) -> Floats:

@@ -32,15 +32,18 @@ class Drift:
     looks: Looks
     row_UW: Ints
 
-    def open_probability(self, window_h: int) -> Floats:
+    def open_probability(self, window_h: int, day: int | None = None) -> Floats:
         """See `Mechanism`."""
-        row_U = self.row_UW[:, -1]
+        row_U = self.row_UW[:, -1 if day is None else self._week(day)]
         return Looks(self.looks.rate_RH[row_U], self.looks.appeal_R[row_U]).open_probability(window_h)
 
     def draw_opens(self, rng: np.random.Generator, sends: Sends) -> Floats:
         """See `Mechanism`; the habit is that of the day of the send."""
-        week_N = np.clip(sends.day_N // 7, 0, self.row_UW.shape[1] - 1)
-        return self.looks.draw_ages(rng, self.row_UW[sends.user_N, week_N], sends.week_hour_N, sends.appeal_N)
+        row_N = self.row_UW[sends.user_N, self._week(sends.day_N)]
+        return self.looks.draw_ages(rng, row_N, sends.week_hour_N, sends.appeal_N)
+
+    def _week(self, day: int | Ints) -> Ints:
+        return np.asarray(np.clip(np.asarray(day) // 7, 0, self.row_UW.shape[1] - 1), np.int64)
 
 
 def draw(rng: np.random.Generator, people: People, period: Period) -> Scene:

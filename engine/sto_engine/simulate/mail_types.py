@@ -28,7 +28,7 @@ class ByType:
     looks: Looks
     waits_U: Floats
 
-    def open_probability(self, window_h: int) -> Floats:
+    def open_probability(self, window_h: int, day: int | None = None) -> Floats:
         """See `Mechanism`."""
         return self.leisure.open_probability(window_h)
 

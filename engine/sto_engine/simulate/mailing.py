@@ -52,8 +52,13 @@ def draw_campaigns(rng: np.random.Generator, days: int, per_day: float, first_we
     """At least one campaign, in the order of their days; `first_weekday` is that of day 0, Monday 0."""
     n = max(1, round(days * per_day))
     day_C = np.sort(rng.integers(0, days, n))
-    appeal_C = rng.lognormal(-0.06, 0.35, n) * _WEEKDAY_APPEAL[(first_weekday + day_C) % 7]
+    appeal_C = draw_appeals(rng, first_weekday + day_C)
     return Campaigns(day_C, rng.choice(SEND_HOURS, n, p=_SEND_HOUR_SHARES), appeal_C)
+
+
+def draw_appeals(rng: np.random.Generator, weekday_C: Ints) -> Floats:
+    """How much likelier than an ordinary one each campaign is opened, [C]; weekdays are counted on from a Monday."""
+    return np.asarray(rng.lognormal(-0.06, 0.35, len(weekday_C)) * _WEEKDAY_APPEAL[weekday_C % 7])
 
 
 def draw_mail(

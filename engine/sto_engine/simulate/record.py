@@ -85,7 +85,6 @@ def truth_table(recipients: pl.DataFrame, scene: Scene, end: date) -> pa.Table:
     """
     first, now_U = end.weekday() * DAY_H, scene.residence.now_U
     midnight_ms = np.datetime64(end, "ms").astype(np.int64)
-    can_react = recipients["consent"] & (recipients["address_status"] == "valid") & ~pl.Series(scene.defects.dead_U)
     p2h_UH, p24h_UH = scene.mechanism.open_probability(2), scene.mechanism.open_probability(24)
     return pa.table(
         [
@@ -93,12 +92,17 @@ def truth_table(recipients: pl.DataFrame, scene: Scene, end: date) -> pa.Table:
             words(ZONE_NAMES, now_U).to_arrow().cast(pa.string()),
             offsets_min(now_U, np.full(len(now_U), midnight_ms)),
             recipients["tz_offset"].to_arrow(),
-            can_react.to_arrow(),
+            is_eligible(recipients, scene).to_arrow(),
             *(_lists(p_UH[:, first : first + DAY_H]) for p_UH in (p2h_UH, p24h_UH)),
             *(_lists(p_UH) for p_UH in (p2h_UH, p24h_UH)),
         ],
         schema=TRUTH_SCHEMA,
     )
+
+
+def is_eligible(recipients: pl.DataFrame, scene: Scene) -> pl.Series:
+    """Whether each may be mailed and would ever react."""
+    return recipients["consent"] & (recipients["address_status"] == "valid") & ~pl.Series(scene.defects.dead_U)
 
 
 def _lists(values_US: Floats) -> pa.Array:

@@ -35,7 +35,7 @@ CAMPAIGNS_PER_DAY = 0.5
 END = date(2026, 4, 20)
 ROW_GROUP = 131_072
 _HOLIDAY_SHARE = 0.12
-_DICTIONARY = ["event_type", "device_type", "campaign_type", "timezone", "country", "signup_source", "address_status"]
+DICTIONARY = ["event_type", "device_type", "campaign_type", "timezone", "country", "signup_source", "address_status"]
 # recipients, truth, and the numbers of events, sends and opens of a chunk whose events are on disk
 Written = tuple[pa.Table, pa.Table, tuple[int, int, int]]
 
@@ -75,14 +75,12 @@ def simulate(
     Raises ConfigError (78) for an unknown world or history, UsageError (2) for counts that make no sense, CannotCreate
     (73) where `out` holds other files.
     """
-    _refuse_unknown("--world", world, WORLDS)
-    _refuse_unknown("--history", history, HISTORIES)
     if users < 1 or days < 1:
         raise UsageError(f"--users and --days must be at least 1; found {users} and {days}")
     if not 0 < campaigns_per_day <= 100:
         raise UsageError(f"--campaigns-per-day must be above 0 and at most 100; found {campaigns_per_day}")
+    plan = make_plan(world, history, days, seed, end, campaigns_per_day)
     _prepare(out)
-    plan = _plan(world, history, days, seed, end, campaigns_per_day)
     sizes = [min(CHUNK_USERS, users - first) for first in range(0, users, CHUNK_USERS)]
     progress.start("simulate", len(sizes))
 
@@ -115,18 +113,26 @@ def _prepare(out: Path) -> None:
         old.unlink(missing_ok=True)
 
 
-def _plan(world: str, history: str, days: int, seed: int, end: date, campaigns_per_day: float) -> Plan:
-    """What all chunks share: the campaigns, and the weeks in which each country has its holidays."""
+def make_plan(
+    world: str, history: str, days: int, seed: int, end: date, campaigns_per_day: float, future_days: int = 0
+) -> Plan:
+    """What all chunks share: the campaigns, and the weeks in which each country has its holidays.
+
+    Raises ConfigError (78) for an unknown world or history.
+    """
+    _refuse_unknown("--world", world, WORLDS)
+    _refuse_unknown("--history", history, HISTORIES)
     rng = np.random.default_rng([seed, 0])
     kind, first_day = WORLDS[world], end - timedelta(days=days)
     end_ms = midnight_ms(end)
     campaigns = draw_campaigns(rng, days, campaigns_per_day * kind.campaigns, first_day.weekday())
-    is_holiday = rng.random((len(COUNTRIES), days // 7)) < _HOLIDAY_SHARE
-    return Plan(kind, history, seed, end, Period(days, end_ms - days * DAY_MS, end_ms, is_holiday), campaigns)
+    is_holiday = rng.random((len(COUNTRIES), (days + future_days) // 7)) < _HOLIDAY_SHARE
+    period = Period(days, end_ms - days * DAY_MS, end_ms, is_holiday)
+    return Plan(kind, history, seed, end, period, campaigns, future_days)
 
 
 def _write_events(out: Path, number: int, chunk: Chunk) -> Written:
-    write_parquet(out / "events" / f"part-{number:04d}.parquet", chunk.events, ROW_GROUP, _DICTIONARY)
+    write_parquet(out / "events" / f"part-{number:04d}.parquet", chunk.events, ROW_GROUP, DICTIONARY)
     return chunk.recipients, chunk.truth, (chunk.events.num_rows, chunk.sends, chunk.opens)
 
 
@@ -152,6 +158,6 @@ def _collect(out: Path, pieces: Iterable[Written], progress: Progress) -> tuple[
             truth_file.write_table(truth)
             counts += count
             progress.advance("simulate")
-    write_parquet(out / "recipients.parquet", pa.concat_tables(people), ROW_GROUP, _DICTIONARY)
+    write_parquet(out / "recipients.parquet", pa.concat_tables(people), ROW_GROUP, DICTIONARY)
     events, sends, opens = counts.tolist()
     return events, sends, opens

@@ -42,10 +42,10 @@ class Sends(Columns):
 class Mechanism(Protocol):
     """How U people come to open mail: one definition behind the truth that is stated and the opens that are drawn."""
 
-    def open_probability(self, window_h: int) -> Floats:
-        """P(open within the window | a promo of ordinary appeal sent at the start of each hour), after the history.
+    def open_probability(self, window_h: int, day: int | None = None) -> Floats:
+        """P(open within the window | a promo of ordinary appeal sent at the start of each hour), float64 [U, H].
 
-        float64 [U, H].
+        As it is on a day of the period, None for the end of it. It changes at most from week to week of the period.
         """
 
     def draw_opens(self, rng: np.random.Generator, sends: Sends) -> Floats:
@@ -63,6 +63,10 @@ class Residence(Columns):
     now_U: Ints
     moved_day_U: Ints
     seen_day_U: Ints
+
+    def zones(self, day: int | Ints) -> Ints:
+        """Where each is on a day, or on a day of his own."""
+        return np.where(day >= self.moved_day_U, self.now_U, self.home_U)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class SendHour:
 
     opened_UH: Floats
 
-    def open_probability(self, window_h: int) -> Floats:
+    def open_probability(self, window_h: int, day: int | None = None) -> Floats:
         """See `Mechanism`."""
         return self.opened_UH * delay_share(window_h)
 

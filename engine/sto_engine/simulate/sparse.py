@@ -36,7 +36,7 @@ class Routine:
     half_UJ: Floats
     opens_UJ: Floats
 
-    def open_probability(self, window_h: int) -> Floats:
+    def open_probability(self, window_h: int, day: int | None = None) -> Floats:
         """See `Mechanism`."""
         users = len(self.half_UJ)
         start_H = np.arange(WEEK_H, dtype=np.float64)
