@@ -1,4 +1,4 @@
-"""A sender who goes on: the same luck for whoever decides, a truth that moves where habits do, no events but a step's."""
+"""A sender who goes on: the same luck for whoever decides, a truth that moves where habits do, a step's own events."""
 
 from pathlib import Path
 
