@@ -9,17 +9,20 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from sto_decisions import activity, replies, worlds
+from sto_decisions.living_suites import LIVING, PLAYERS
+from sto_decisions.outcome import series
 from sto_decisions.records import RESULTS, ROOT, Cell, Record, is_done, keep, read
 from sto_engine.simulate import HISTORIES, WORLDS
 
 SHARED = ROOT.parent / "shared"
-SUITES = ("world", "activity", "replies")
-QUICK_USERS = 1_000
+SUITES = ("world", *LIVING, "activity", "replies")
+QUICK_USERS, QUICK_CAMPAIGNS = 1_000, 3
 QUICK_SETTINGS = ("train.trees=20", "train.min_rows=200")
 
 
@@ -57,6 +60,7 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
                     cell = Cell("world", world, history, seed, options.users)
                     done = is_done(options.out, cell, options.policies)
                     yield Task(f"{world}, {history}, seed {seed}", done, partial(worlds.run_cell, cell, shared))
+    yield from _living(options)
     real: dict[str, tuple[str, Callable[[Path], list[Record]]]] = {
         "activity": (activity.NAME, partial(_activity, threads=options.threads)),
         "replies": (replies.NAME, partial(replies.run_replies, threads=options.threads)),
@@ -67,6 +71,24 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
             yield Task(name, _has_suite(options.out, suite), partial(run, folder))
         elif suite in options.suites:
             print(f"{name}: not in {options.real}, left out (--real DIR)", file=sys.stderr)
+
+
+def _living(options: argparse.Namespace) -> Iterator[Task]:
+    """Player by player, so that a stopped run loses no more than one; what is not asked for is the suite's own."""
+    for suite_name in (name for name in LIVING if name in options.suites):
+        suite = LIVING[suite_name]
+        asked, quick = options.asked, options.quick
+        campaigns = options.campaigns or (QUICK_CAMPAIGNS if quick else suite.options.campaigns)
+        shared = replace(suite.options, campaigns=campaigns, threads=options.threads, settings=options.settings)
+        users = asked.users or (QUICK_USERS if quick else suite.users)
+        for seed, world, start in product(
+            asked.seeds or suite.seeds, asked.worlds or (suite.worlds[:1] if quick else suite.worlds), suite.starts
+        ):
+            cell = Cell(suite_name, world, start, seed, users)
+            for name in (name for name in suite.players if name in options.players):
+                run = partial(suite.run, cell, shared, name, suite.players[name])
+                title = f"{suite_name}, {world}, {start}, seed {seed}: {name}"
+                yield Task(title, is_done(options.out, cell, (name,)), run)
 
 
 def _activity(folder: Path, threads: int) -> list[Record]:
@@ -82,6 +104,10 @@ def _line(record: Record) -> str:
     if record.status != "ok":
         return f"  {record.policy:<22} {record.status}: {record.reason}"
     names = ("captured_percent_2h", "captured_percent_24h", "window_2h", "auc_2h", "auc_24h")
+    if "cumulative_regret@1" in record.values:
+        captured, regret = (series(record.values, name) for name in ("captured_2h", "cumulative_regret"))
+        text = f"captured {captured[0]} to {captured[-1]}, regret {regret[-1]}"
+        return f"  {record.policy:<22} {text}  ({record.seconds:.1f} s)"
     found = [f"{name} {record.values[name]}" for name in names if name in record.values]
     return f"  {record.policy:<22} {'  '.join(found)}  ({record.seconds:.1f} s)"
 
@@ -112,12 +138,17 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=_numbers, help="default: 0,1,2")
     parser.add_argument("--users", type=int, help="default: 10000")
     parser.add_argument("--policies", type=_words(worlds.POLICIES), default=worlds.POLICIES, help="default: all")
+    parser.add_argument(
+        "--players", type=_words(PLAYERS), default=PLAYERS, help="of suites loop and cold; default: all"
+    )
+    parser.add_argument("--campaigns", type=int, help="of suites loop and cold; default: the suite's")
     parser.add_argument("--ref", type=Path, default=SHARED / "prototypes" / "recipe" / "recipe_ref.py")
     parser.add_argument("--real", type=Path, default=SHARED / "data", help="folder of the real data sets")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--quick", action="store_true", help="one small world: does it run?")
     parser.add_argument("--again", action="store_true", help="measure what the file already holds, too")
     options = parser.parse_args(arguments)
+    options.asked = argparse.Namespace(worlds=options.worlds, seeds=options.seeds, users=options.users)
     options.settings = QUICK_SETTINGS if options.quick else ()
     options.worlds = options.worlds or (("attention",) if options.quick else tuple(WORLDS))
     options.histories = options.histories or (("few",) if options.quick else tuple(HISTORIES))

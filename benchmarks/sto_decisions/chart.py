@@ -1,16 +1,16 @@
 """The captured lift of every policy in every simulated world, as bars in an SVG made of text: no plotting library."""
 
 from collections.abc import Sequence
-from html import escape
 from statistics import fmean
 
 from sto_decisions.engine import PREFIX
 from sto_decisions.records import Record
+from sto_decisions.svg import OTHERS, drawing, line, text
 
 PANEL_W, BAR_H, GAP, NAME_W, HEAD_H, TOP_H = 210, 15, 5, 150, 24, 46
 LOW, HIGH = -40.0, 100.0
 COLUMNS = 4
-OURS, OTHERS, INK, FAINT = "#1f6feb", "#8b949e", "#24292f", "#d0d7de"
+OURS = "#1f6feb"
 METRIC = "captured_percent_2h"
 TITLE = "% of the oracle's lift over 10:00 local time (opens within 2 h), mean of histories and seeds"
 NOTE = "simulated worlds: what a policy does in them, no evidence of lift"
@@ -24,20 +24,18 @@ def draw(records: Sequence[Record]) -> str:
     panel_h = HEAD_H + len(policies) * (BAR_H + GAP) + GAP
     rows = -(-len(worlds) // COLUMNS)
     width = NAME_W + min(COLUMNS, max(1, len(worlds))) * PANEL_W
-    parts = [_text(8, 18, TITLE, 13), _text(8, 35, NOTE, 11, fill=OTHERS)]
+    parts = [text(8, 18, TITLE, 13), text(8, 35, NOTE, 11, fill=OTHERS)]
     for number, world in enumerate(worlds):
         x, y = NAME_W + number % COLUMNS * PANEL_W, TOP_H + number // COLUMNS * panel_h
         if number % COLUMNS == 0:
-            parts += [_text(8, _bar_y(y, i) + BAR_H - 3, p, 11) for i, p in enumerate(policies)]
+            parts += [text(8, _bar_y(y, i) + BAR_H - 3, p, 11) for i, p in enumerate(policies)]
         parts += _panel(world, [r for r in mine if r.world == world], policies, x, y)
-    size = f'width="{width}" height="{TOP_H + rows * panel_h}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">'
-    return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>"]) + "\n"
+    return drawing(parts, width, TOP_H + rows * panel_h)
 
 
 def _panel(world: str, records: Sequence[Record], policies: Sequence[str], x: int, y: int) -> list[str]:
     zero = x + _across(0)
-    parts = [_text(zero, y + 15, world, 12, weight="bold"), _line(zero, y + HEAD_H, _bar_y(y, len(policies)))]
+    parts = [text(zero, y + 15, world, 12, weight="bold"), line(zero, y + HEAD_H, zero, _bar_y(y, len(policies)))]
     for number, policy in enumerate(policies):
         found = [value for r in records if r.policy == policy and (value := r.values[METRIC]) is not None]
         if found:
@@ -50,7 +48,7 @@ def _bar(policy: str, value: float, x: int, y: int) -> list[str]:
     zero, end = x + _across(0), x + _across(max(LOW, min(HIGH, value)))
     fill = OURS if policy.startswith(PREFIX) else OTHERS
     rect = f'<rect x="{min(zero, end)}" y="{y}" width="{abs(end - zero)}" height="{BAR_H}" fill="{fill}"/>'
-    return [rect, _text(max(zero, end) + 4, y + BAR_H - 3, f"{value:.0f}", 10)]
+    return [rect, text(max(zero, end) + 4, y + BAR_H - 3, f"{value:.0f}", 10)]
 
 
 def _across(value: float) -> int:
@@ -59,11 +57,3 @@ def _across(value: float) -> int:
 
 def _bar_y(y: int, number: int) -> int:
     return y + HEAD_H + number * (BAR_H + GAP)
-
-
-def _line(x: int, y1: int, y2: int) -> str:
-    return f'<line x1="{x}" y1="{y1}" x2="{x}" y2="{y2}" stroke="{FAINT}"/>'
-
-
-def _text(x: int, y: int, text: str, size: int, fill: str = INK, weight: str = "normal") -> str:
-    return f'<text x="{x}" y="{y}" font-size="{size}" fill="{fill}" font-weight="{weight}">{escape(text)}</text>'

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "decisions.jsonl"
 _SOURCES = ("engine/sto_engine", "kernels/sto_kernels", "benchmarks/sto_decisions")
 # these show figures and make none
-_SHOWING = ("report.py", "chart.py")
+_SHOWING = ("report.py", "tables.py", "loop_report.py", "cold_report.py", "chart.py", "curves.py", "svg.py")
 _PACKAGES = ("polars", "pyarrow", "tzdata", "numba")
 REASON_CHARS = 300
 Values = dict[str, float | None]
@@ -34,7 +34,7 @@ class Skipped(Exception):
 
 @dataclass(frozen=True)
 class Cell:
-    """`suite` is "world", "activity" or "replies"; of real data `world` is the data set and `seed` 0."""
+    """`suite` is one of the command's; of real data `world` is the data set and `seed` 0."""
 
     suite: str
     world: str

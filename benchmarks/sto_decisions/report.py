@@ -12,19 +12,20 @@ from pathlib import Path
 from statistics import fmean
 
 from sto_decisions.chart import draw
-from sto_decisions.engine import PREFIX
+from sto_decisions.cold_report import charts, cold
+from sto_decisions.loop_report import loop
 from sto_decisions.records import RESULTS, Record, read
+from sto_decisions.tables import NO_EVIDENCE, facts, missing, number, policies_of, shown, table
 
 BEGIN, END = "<!-- decisions -->", "<!-- /decisions -->"
 DOCUMENT = Path(__file__).resolve().with_name("README.md")
 CHART = RESULTS.with_suffix(".svg")
 NONE = "No results yet."
-NO_EVIDENCE = "These worlds are invented: the figures show what a policy does in them and are no evidence of lift."
 
 
 def render(records: Sequence[Record]) -> str:
     """Every table, each under its heading and with the facts of its measurement."""
-    parts = [*_worlds(records), *_activity(records), *_replies(records)]
+    parts = [*_worlds(records), *loop(records), *cold(records), *_activity(records), *_replies(records)]
     return "\n\n".join(parts) or NONE
 
 
@@ -37,9 +38,9 @@ def _worlds(records: Sequence[Record]) -> list[str]:
         worlds = list(dict.fromkeys(r.world for r in of_one))
         seeds = ", ".join(str(seed) for seed in sorted({r.seed for r in of_one}))
         head = f"#### History `{history}`\n\n% of the oracle's lift over 10:00 local time, opens within 2 h / 24 h; "
-        head += f"{users:,} recipients a world, mean of seeds {seeds}{_width(of_one)}. {_facts(of_one)} {NO_EVIDENCE}"
-        rows = [[_name(p), *_captured_row(of_one, p, worlds)] for p in _policies(of_one)]
-        parts += [head, _table(["policy", *worlds, "mean"], rows), *_missing(of_one)]
+        head += f"{users:,} recipients a world, mean of seeds {seeds}{_width(of_one)}. {facts(of_one)} {NO_EVIDENCE}"
+        rows = [[shown(p), *_captured_row(of_one, p, worlds)] for p in policies_of(of_one)]
+        parts += [head, table(["policy", *worlds, "mean"], rows), *missing(of_one)]
     if mine:
         parts += ["#### How they choose\n\nMeans over all worlds, histories and seeds above.", _habits(mine)]
     return parts
@@ -52,7 +53,7 @@ def _captured_row(records: Sequence[Record], policy: str, worlds: Sequence[str])
     both = [[pair[i] for pair in pairs.values() if pair[i] is not None] for i in (0, 1)]
     whole = all(found.values())
     means = tuple(fmean(v for v in values if v is not None) if values and whole else None for values in both)
-    return [f"{_number(a)} / {_number(b)}" for a, b in (*pairs.values(), means)]
+    return [f"{number(a)} / {number(b)}" for a, b in (*pairs.values(), means)]
 
 
 def _width(records: Sequence[Record]) -> str:
@@ -67,13 +68,13 @@ def _width(records: Sequence[Record]) -> str:
 def _habits(records: Sequence[Record]) -> str:
     columns = (("entropy_bits", 2), ("max_share", 3), ("ece", 3), ("ratio", 2))
     rows = []
-    for policy in _policies(records):
+    for policy in policies_of(records):
         mine = [r for r in records if r.policy == policy and r.status == "ok"]
         if mine:
-            cells = [_number(_mean(mine, name), digits) for name, digits in columns]
-            rows.append([_name(policy), *cells, f"{fmean(r.seconds for r in mine):.1f}"])
+            cells = [number(_mean(mine, name), digits) for name, digits in columns]
+            rows.append([shown(policy), *cells, f"{fmean(r.seconds for r in mine):.1f}"])
     names = ["policy", "entropy, bits", "fullest slot", "ECE of p_open", "stated / true", "seconds"]
-    return _table(names, rows)
+    return table(names, rows)
 
 
 def _activity(records: Sequence[Record]) -> list[str]:
@@ -81,7 +82,7 @@ def _activity(records: Sequence[Record]) -> list[str]:
     others = list(dict.fromkeys(n for r in mine for n in r.values if n.startswith("minus_") and not n.endswith("_se")))
     cells: dict[str, Callable[[Record], str]] = {
         "share": partial(_with_error, name="window_2h", digits=4),
-        **{f"less {_name(n.removeprefix('minus_'))}": partial(_with_error, name=n, digits=4) for n in others},
+        **{f"less {shown(n.removeprefix('minus_'))}": partial(_with_error, name=n, digits=4) for n in others},
     }
     text = "Share of a person's active days on which he is there within two hours of the slot, and paired differences, "
     return _real(
@@ -102,9 +103,9 @@ def _real(records: Sequence[Record], title: str, text: str, cells: dict[str, Cal
     if not records:
         return []
     first, judged = records[0], max(r.judged for r in records)
-    head = f"#### {title}: `{first.world}`, {first.history}\n\n{text} {judged:,} cases. {_facts(records)}"
-    rows = [[_name(r.policy), *(cell(r) for cell in cells.values())] for r in records if r.status == "ok"]
-    return [head, _table(["policy", *cells], rows), *_missing(records)]
+    head = f"#### {title}: `{first.world}`, {first.history}\n\n{text} {judged:,} cases. {facts(records)}"
+    rows = [[shown(r.policy), *(cell(r) for cell in cells.values())] for r in records if r.status == "ok"]
+    return [head, table(["policy", *cells], rows), *missing(records)]
 
 
 def _with_error(record: Record, name: str, digits: int) -> str:
@@ -112,40 +113,9 @@ def _with_error(record: Record, name: str, digits: int) -> str:
     return "" if value is None or error is None else f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
-def _facts(records: Sequence[Record]) -> str:
-    """Machine, revision and day; each of them once, however many there are."""
-    cpus = ", ".join(sorted({r.cpu for r in records}))
-    revisions = ", ".join(sorted({r.git_revision or "?" for r in records}))
-    days = sorted({r.timestamp[:10] for r in records})
-    return f"{cpus}, revision {revisions}, {days[0]}{f' to {days[-1]}' if len(days) > 1 else ''}."
-
-
-def _missing(records: Sequence[Record]) -> list[str]:
-    reasons = dict.fromkeys((r.policy, r.status, r.reason) for r in records if r.status != "ok")
-    return [f"{_name(p)} {status}: {' '.join(why.split())}" for p, status, why in reasons]
-
-
-def _policies(records: Sequence[Record]) -> list[str]:
-    return list(dict.fromkeys(r.policy for r in records))
-
-
-def _name(policy: str) -> str:
-    return f"**{policy.removeprefix(PREFIX)}**" if policy.startswith(PREFIX) else policy
-
-
 def _mean(records: Sequence[Record], name: str) -> float | None:
     values = [value for r in records if (value := r.values[name]) is not None]
     return fmean(values) if values else None
-
-
-def _number(value: float | None, digits: int = 0) -> str:
-    text = "-" if value is None else f"{value:.{digits}f}"
-    return text.removeprefix("-") if value is not None and float(text) == 0 else text
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def insert(text: str, tables: str) -> str:
@@ -172,6 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fresh = {path: insert(path.read_text(encoding="utf-8"), render(records)) for path in options.document or [DOCUMENT]}
     if records:
         fresh[options.chart] = draw(records)
+    for name, drawn in charts(records).items():
+        fresh[options.chart.with_name(f"{options.chart.stem}_{name}.svg")] = drawn
     stale = [path for path, text in fresh.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in stale if not options.check else []:
         path.write_text(fresh[path], encoding="utf-8")

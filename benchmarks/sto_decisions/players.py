@@ -1,0 +1,45 @@
+"""Who decides in the closed loop: settings of the engine, and how often a model is trained.
+
+`attention_5` mails one in twenty at an hour drawn evenly, other people for each campaign: the usual reading of
+"explore 5 %". (By the arms of an experiment, which stay with a user, 95 % of the users would never explore.)
+"""
+
+from dataclasses import dataclass
+
+from sto_decisions.engine import PREFIX, SETTINGS, Setting
+
+ORACLE = "oracle"
+FIXED = "fixed_10"
+
+
+@dataclass(frozen=True)
+class Player:
+    """A policy by its settings; where it needs a model that is trained every `retrained` campaigns."""
+
+    setting: Setting
+    retrained: int = 7
+
+
+def _player(name: str, *more: str, retrained: int = 7) -> Player:
+    return Player(Setting((*SETTINGS[name].overrides, *more), SETTINGS[name].needs_bundle), retrained)
+
+
+LOOP: dict[str, Player | None] = {
+    PREFIX + "attention": _player("attention"),
+    PREFIX + "attention_5": _player("attention", "cold_start.epsilon=0.05"),
+    PREFIX + "boosted": _player("boosted"),
+    "uniform": _player("histogram", "experiment.random_share=1"),
+    FIXED: _player("histogram", "experiment.control_share=1"),
+    ORACLE: None,
+}
+# campaigns of exploration, in the middle of the 3 to 5 that are usual
+_BURST = ("cold_start.burst_campaigns=4",)
+COLD: dict[str, Player | None] = {
+    FIXED: _player("histogram", "experiment.control_share=1"),
+    **{
+        f"{PREFIX}{name}{suffix}": _player(name, *more, retrained=5)
+        for name in ("seed_histogram", "attention", "boosted")
+        for suffix, more in (("", ()), ("_burst", _BURST))
+    },
+    ORACLE: None,
+}
