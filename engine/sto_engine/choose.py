@@ -12,13 +12,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sto_engine.assign import arms
+from sto_engine.assign import arms, cold_start
 from sto_engine.assign.census import Census
 from sto_engine.assign.gain import Gain, gain_of
 from sto_engine.assign.spread import SpreadKey
 from sto_engine.assign.window import ZoneSlots
 from sto_engine.assign.worth import worth_US
-from sto_engine.entry import Entry
+from sto_engine.entry import Entry, given_slots
 from sto_engine.models.policy import Utilities
 from sto_engine.plan import Plan
 from sto_engine.tables import ARMS, REASONS, encode
@@ -41,6 +41,7 @@ class BucketCounts:
     preferred: Counter[int] = field(default_factory=Counter)
     provider: Counter[str] = field(default_factory=Counter)
     held: Counter[str] = field(default_factory=Counter)
+    cold: Counter[str] = field(default_factory=Counter)
     spread: Counter[SpreadKey] = field(default_factory=Counter)
     gain: Gain = field(default_factory=Gain)
     census: Census = field(default_factory=Census)
@@ -48,8 +49,8 @@ class BucketCounts:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Columns of the staged rows; `worth_US` (with what holds a slot, before masks) is None where nobody asks, and so
-    is `explore_US`, the chances of the explore arm."""
+    """Columns of the staged rows; `worth_US` (with what holds a slot, before masks but for office hours) is None where
+    nobody asks, and so is `explore_US`, the chances of the explore arm."""
 
     rows: pl.DataFrame
     worth_US: NDArray[np.float32] | None
@@ -58,27 +59,25 @@ class Chosen:
 
 def choose(plan: Plan, entry: Entry, utilities: Utilities, last_U: NDArray[np.uint8], counts: BucketCounts) -> Chosen:
     """Masked choice of every user; `last_U` is his slot of the last run (NOWHERE: none)."""
-    zones, allowed_US, arm_U, control = entry.zones, entry.allowed_US, entry.arm_U, plan.control_slot
+    zones, arm_U, control = entry.zones, entry.arm_U, plan.control_slot
     reason_U = reason_codes(utilities.reason_U)
-    utility_US = _sane(utilities.utility_US, allowed_US, reason_U, plan, counts)
-    best_US = utility_US if zones.all_allowed else np.where(allowed_US, utility_US, -np.inf)
+    utility_US = _sane(utilities.utility_US, entry.allowed_US, reason_U, plan, counts)
+    suits_US = _suits(entry, reason_U)
+    best_US = utility_US if suits_US is None else np.where(suits_US, utility_US, -np.inf)
     preferred_U = best_US.argmax(axis=1).astype(np.uint8)
     worth = _worths(plan, utilities, reason_U, zones)
-    follows_U = ((arm_U == arms.MODEL) | (arm_U == arms.OUTSIDE)) & (reason_U != FALLBACK)
-    model_slot_U, wanted = _held(plan, worth, allowed_US, preferred_U, last_U, reason_U)
+    follows_U = _follows(entry) & (reason_U != FALLBACK)
+    model_slot_U, wanted = _held(plan, worth, suits_US, preferred_U, last_U, reason_U)
     if wanted is not worth:
         counts.held.update(_kept(preferred_U[follows_U], model_slot_U[follows_U], last_U[follows_U]))
-    slot_U = np.where(arm_U == arms.CONTROL, np.uint8(control), model_slot_U)
-    slot_U = np.where(arm_U == arms.RANDOM, entry.random_U, slot_U)
+    slot_U = given_slots(plan, entry, model_slot_U)
     explore_US = _explore(plan, entry, worth, slot_U)
     if worth is not None and not zones.hours_US().all():
         masks = zones.exists_US(), zones.hours_US()
         counts.gain = gain_of(worth, *masks, control, model_slot_U, follows_U, utilities.p_open_US is not None)
-    for arm, name in ((arms.CONTROL, "control"), (arms.RANDOM, "random"), (arms.EXPLORE, "explore")):
-        reason_U[arm_U == arm] = REASONS.index(name)
-    chance_U = arms.propensities(
-        slot_U, slot_U == model_slot_U, control, zones.n_allowed_U(), arm_U, plan.config.experiment, explore_US
-    )
+    _tell_given(entry, reason_U, counts)
+    own_U = entry.own_chances(slot_U, slot_U == model_slot_U)
+    chance_U = arms.propensities(slot_U, own_U, control, zones.n_allowed_U(), arm_U, plan.config.experiment, explore_US)
     names, provider_U = encode(entry.users["provider"])
     count(counts, zones, slot_U, arm_U, reason_U, (names, provider_U))
     counts.preferred.update(tally(preferred_U[arm_U == arms.MODEL], range(256)))
@@ -95,7 +94,42 @@ def choose(plan: Plan, entry: Entry, utilities: Utilities, last_U: NDArray[np.ui
         preferred_slot=pl.Series(preferred_U),
         n_eff=pl.Series(np.asarray(utilities.n_eff_U, np.float32)),
     )
-    return Chosen(rows, wanted, explore_US)
+    return Chosen(rows, _soft(plan, wanted, entry, suits_US), explore_US)
+
+
+def _suits(entry: Entry, reason_U: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+    """Slots that the model looks among, bool [U, S], None for all: those allowed; of offices without a history of their
+    own, who are told `b2b`, those in office hours where there are any."""
+    office_U = entry.office_U & (reason_U != FALLBACK)
+    office_U[office_U] = (entry.allowed_US[office_U] & entry.hours_S).any(axis=1)
+    reason_U[office_U] = REASONS.index("b2b")
+    if not office_U.any():
+        return None if entry.zones.all_allowed else entry.allowed_US
+    return cold_start.within(entry.allowed_US, office_U, entry.hours_S)
+
+
+def _follows(entry: Entry) -> NDArray[np.bool_]:
+    """Who gets the slot that the model chooses, bool [U]."""
+    model_U = (entry.arm_U == arms.MODEL) | (entry.arm_U == arms.OUTSIDE)
+    return np.asarray(model_U if entry.draw is None else model_U & ~entry.draw.drawn_U)
+
+
+def _tell_given(entry: Entry, reason_U: NDArray[np.uint8], counts: BucketCounts) -> None:
+    """The reasons of slots that the model has not chosen; who explores as a newcomer or by epsilon is counted."""
+    for arm, name in ((arms.CONTROL, "control"), (arms.RANDOM, "random"), (arms.EXPLORE, "explore")):
+        reason_U[entry.arm_U == arm] = REASONS.index(name)
+    if entry.draw is not None:
+        reason_U[entry.draw.drawn_U] = REASONS.index("explore")
+        counts.cold.update(entry.draw.counts())
+
+
+def _soft(
+    plan: Plan, wanted: NDArray[np.float32] | None, entry: Entry, suits_US: NDArray[np.bool_] | None
+) -> NDArray[np.float32] | None:
+    """Worths for prices: allowed slots that do not suit bring nothing, and are there for want of others."""
+    if wanted is None or suits_US is None or suits_US is entry.allowed_US or not plan.is_priced:
+        return wanted
+    return np.asarray(np.where(entry.allowed_US & ~suits_US, np.float32(0), wanted))
 
 
 def reason_codes(reason_U: NDArray[Any]) -> NDArray[np.uint8]:
@@ -152,7 +186,7 @@ def _worths(
 def _held(
     plan: Plan,
     worth: NDArray[np.float32] | None,
-    allowed_US: NDArray[np.bool_],
+    suits_US: NDArray[np.bool_] | None,
     preferred_U: NDArray[np.uint8],
     last_U: NDArray[np.uint8],
     reason_U: NDArray[np.uint8],
@@ -169,7 +203,8 @@ def _held(
     wanted[with_data_U, plan.control_slot] += np.float32(gains.min_gain)
     again_U = with_data_U & (last_U != NOWHERE)
     wanted[rows[again_U], last_U[again_U]] += np.float32(gains.keep_gain)
-    held_U = np.where(allowed_US, wanted, -np.inf).argmax(axis=1).astype(np.uint8)
+    best_US = wanted if suits_US is None else np.where(suits_US, wanted, -np.inf)
+    held_U = best_US.argmax(axis=1).astype(np.uint8)
     # a bonus that changes nothing must not change ties either
     better_U = wanted[rows, held_U] > wanted[rows, preferred_U]
     return np.where(better_U & with_data_U, held_U, preferred_U), wanted

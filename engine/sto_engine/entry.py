@@ -4,12 +4,13 @@ The pre-flight counts it before anyone is scored, phase A goes on from it. U use
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sto_engine.assign import arms
+from sto_engine.assign import arms, cold_start
 from sto_engine.assign.census import Census, priced_providers, take_census
 from sto_engine.assign.frequency import blocked
 from sto_engine.assign.resources import BIN_MS
@@ -29,7 +30,8 @@ class Entry:
     """Mailed recipients of a bucket (`mailed`) and those of them who have a slot left (`in_time_M`): rows U of `users`,
     `zones`, `arm_U` and `random_U`, a slot that is read of the random arm.
 
-    `late` is why the others have none, String [M].
+    `late` is why the others have none, String [M]. `draw` are the slots that the model arm draws for those who explore,
+    None where nobody does; `office_U` are offices without a history, whose slot is looked for in `hours_S`.
     """
 
     mailed: Bucket
@@ -39,6 +41,9 @@ class Entry:
     allowed_US: NDArray[np.bool_]
     arm_U: NDArray[np.uint8]
     random_U: NDArray[np.uint8]
+    draw: cold_start.Draw | None
+    office_U: NDArray[np.bool_]
+    hours_S: NDArray[np.bool_]
 
     @property
     def in_time_M(self) -> NDArray[np.bool_]:
@@ -46,8 +51,14 @@ class Entry:
 
     @property
     def pinned_U(self) -> NDArray[np.bool_]:
-        """Users whose slot the experiment gives, bool [U]."""
-        return np.isin(self.arm_U, PINNED)
+        """Users whose slot the experiment or a draw gives, bool [U]."""
+        pinned_U = np.isin(self.arm_U, PINNED)
+        return pinned_U if self.draw is None else pinned_U | self.draw.drawn_U
+
+    def own_chances(self, slot_U: NDArray[np.uint8], chance_U: NDArray[Any]) -> NDArray[Any]:
+        """P(slot_U) in the model arm, where the model, without draws of explorers, takes it with `chance_U`."""
+        draw = self.draw
+        return chance_U if draw is None else cold_start.mixed(draw.share_U, draw.target_US, slot_U, chance_U)
 
 
 def enter(plan: Plan, seen: BucketView) -> Entry:
@@ -68,7 +79,19 @@ def enter(plan: Plan, seen: BucketView) -> Entry:
     random_U, h_U = np.zeros(len(users), np.uint8), users["h"].to_numpy()
     drawn = arm_U == arms.RANDOM
     random_U[drawn] = arms.random_slots(h_U[drawn], allowed_US[drawn], plan.seed, plan.occasion)
-    return Entry(mailed, late, users, zones, allowed_US, arm_U, random_U)
+    settings, model_U = plan.config.cold_start, (arm_U == arms.MODEL) | (arm_U == arms.OUTSIDE)
+    hours_S = cold_start.office_hours(settings, plan.grid)
+    known = cold_start.newness(mailed, settings).of(in_time.to_numpy())
+    draw = cold_start.draw(settings, hours_S, known, allowed_US, model_U, (h_U, plan.seed, plan.occasion))
+    return Entry(mailed, late, users, zones, allowed_US, arm_U, random_U, draw, known.office_U, hours_S)
+
+
+def given_slots(plan: Plan, entry: Entry, slot_U: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`slot_U` but for users of the control and random arm and those who have a draw."""
+    if entry.draw is not None:
+        slot_U = np.where(entry.draw.drawn_U, entry.draw.slot_U, slot_U)
+    slot_U = np.where(entry.arm_U == arms.CONTROL, np.uint8(plan.control_slot), slot_U)
+    return np.where(entry.arm_U == arms.RANDOM, entry.random_U, slot_U)
 
 
 def _capped(
@@ -88,7 +111,7 @@ def _capped(
 def demand(plan: Plan, seen: BucketView, entry: Entry) -> Census:
     """What a bucket wants of the limits, before it is scored: explorers count as free, since they are not drawn yet."""
     fixed_U = entry.pinned_U & (entry.arm_U != arms.EXPLORE)
-    slot_U = np.where(entry.arm_U == arms.CONTROL, np.uint8(plan.control_slot), entry.random_U)
+    slot_U = given_slots(plan, entry, entry.random_U)
     census = census_of(plan, entry, fixed_U, slot_U)
     census.weights = known_weights(plan, entry.users)
     census.past.update(past_load(plan, seen))

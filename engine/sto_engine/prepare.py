@@ -9,6 +9,7 @@ from typing import Any
 
 import sto_engine
 from sto_engine.assign.arms import check_experiment
+from sto_engine.assign.cold_start import office_hours
 from sto_engine.assign.frequency import check_frequency
 from sto_engine.assign.plan_json import Told
 from sto_engine.assign.preflight import check_provider_names
@@ -135,6 +136,7 @@ def _refuse(request: ScoreRequest, config: Config) -> None:
     if request.threads < 1:
         raise UsageError(f"--threads must be at least 1; found {request.threads}")
     window_never_opens(config, grid_of(config.slots.grid))
+    office_hours(config.cold_start, grid_of(config.slots.grid))
     provider_map(config)
     check_frequency(config)
 

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sto_engine.assign import arms
+from sto_engine.assign import arms, cold_start
 from sto_engine.assign.market import Market
 from sto_engine.assign.window import ZoneSlots, zone_slots
 from sto_engine.choose import BucketCounts, Chosen, count
@@ -52,6 +52,8 @@ def stage_offers(
     )
     if chosen.explore_US is not None:  # worths would do, but for weights and what holds a slot
         rows = rows.with_columns(pl.Series("explore", chosen.explore_US.astype(np.float32)))
+    if entry.draw is not None:
+        rows = rows.with_columns(pl.Series("share", entry.draw.share_U), pl.Series("target", entry.draw.target_US))
     if p_open_US is None:
         return rows
     chance = offers_of(p_open_US, np.isfinite(p_open_US), group_U, h_U)
@@ -100,8 +102,9 @@ def read_bucket(plan: Plan, market: Market, table: pa.Table) -> StagedBucket:
     group_U = market.groups_U(zones, kind.categories.to_list(), provider_U)
     columns = rows["low"].to_numpy(), rows["step"].to_numpy()
     wishes = Offers(codes(table, "worth", plan.grid.slots), *columns, group_U, rows["h"].to_numpy())
-    pinned_U = np.isin(_arm_codes(rows["arm"]), PINNED)
-    return StagedBucket(rows.drop("worth", "p", "explore", strict=False), zones, wishes, pinned_U)
+    # draws of the model arm have the reason that the explore arm has
+    pinned_U = np.isin(_arm_codes(rows["arm"]), PINNED) | (rows["reason"].cast(pl.String) == "explore").to_numpy()
+    return StagedBucket(rows.drop("worth", "p", "explore", "target", strict=False), zones, wishes, pinned_U)
 
 
 def codes(table: pa.Table, name: str, slots: int) -> NDArray[Any]:
@@ -156,8 +159,9 @@ def settle(
     moved_U = (slot_U != staged.slot_U) & sent_U
     model_U = _model_slots(market, staged, slot_U, noise)
     arm_U = _arm_codes(rows["arm"])
+    own_U = _own_chances(table, rows, at_U, at_U == model_U, plan.grid.slots)
     chance_U = arms.propensities(
-        *(at_U, at_U == model_U, plan.control_slot, _n_allowed(staged), arm_U, plan.config.experiment),
+        *(at_U, own_U, plan.control_slot, _n_allowed(staged), arm_U, plan.config.experiment),
         codes(table, "explore", plan.grid.slots) if "explore" in table.column_names else None,
     )
     rows = rows.with_columns(
@@ -187,6 +191,15 @@ def _model_slots(market: Market, staged: StagedBucket, slot_U: NDArray[np.uint8]
         wishes = staged.wishes.take(pinned)
         model_U[pinned] = choose(wishes, noise.cost_GS, noise.run_key, noise.eps, noise.none).slot_U
     return model_U
+
+
+def _own_chances(
+    table: pa.Table, rows: pl.DataFrame, slot_U: NDArray[np.uint8], chance_U: NDArray[np.bool_], slots: int
+) -> NDArray[Any]:
+    """P(slot_U) in the model arm: `chance_U` where nobody explores."""
+    if "target" not in table.column_names:
+        return chance_U
+    return cold_start.mixed(rows["share"].to_numpy(), codes(table, "target", slots), slot_U, chance_U)
 
 
 def _n_allowed(staged: StagedBucket) -> NDArray[np.int64]:

@@ -54,11 +54,12 @@ def occasion_of(day: date, campaign: str | None) -> str:
 
 
 def random_slots(
-    h_U: NDArray[np.uint64], allowed_US: NDArray[np.bool_], seed: int, occasion: str = ""
+    h_U: NDArray[np.uint64], allowed_US: NDArray[np.bool_], seed: int, occasion: str = "", tag: str = "random-slot"
 ) -> NDArray[np.uint8]:
-    """A uniform draw among each user's allowed slots -> uint8 [U] (0 where none is allowed)."""
+    """A uniform draw among each user's allowed slots -> uint8 [U] (0 where none is allowed); draws of other tags are
+    others."""
     n_U = allowed_US.sum(axis=1)
-    wanted_U = np.floor(unit_interval(derive(h_U, f"random-slot:{occasion}", seed)) * n_U).astype(np.int64)
+    wanted_U = np.floor(unit_interval(derive(h_U, f"{tag}:{occasion}", seed)) * n_U).astype(np.int64)
     rank_US = np.cumsum(allowed_US, axis=1) - 1
     return np.asarray((allowed_US & (rank_US == wanted_U[:, None])).argmax(axis=1), dtype=np.uint8)
 
@@ -98,7 +99,8 @@ def propensities(
     """Marginal P(slot_U) over the draw of the arm and of its slot, float32 [U] in (0, 1]: what off-policy estimators
     divide by.
 
-    `model_chance_U` is P(slot_U) in the model arm: 1 or 0 where the model chooses without a draw. `explore_US` holds
+    `model_chance_U` is P(slot_U) in the model arm, 1 or 0 where the model chooses without a draw; it is all there is to
+    users outside the experiment. `explore_US` holds
     `explore_chances`; it must be given where `explore_share` is above 0.
     """
     control, random, explore = experiment.control_share, experiment.random_share, experiment.explore_share
@@ -108,4 +110,4 @@ def propensities(
     if explore > 0:
         assert explore_US is not None
         p_U = p_U + explore * explore_US[np.arange(len(slot_U)), slot_U]
-    return np.where(arm_U == OUTSIDE, 1.0, np.minimum(p_U, 1.0)).astype(np.float32)
+    return np.where(arm_U == OUTSIDE, model_chance_U, np.minimum(p_U, 1.0)).astype(np.float32)

@@ -51,7 +51,9 @@ def _ways_out(found: Feasibility, leaves_out: bool) -> str:
     more = ", ..." if len(keys) > MOST_NAMED else ""
     ways = [f"raise {', '.join(keys[:MOST_NAMED])}{more}"] if keys else []
     if any(shortage.is_pinned for shortage in named):
-        ways.append("lower experiment.control_share or random_share, or move experiment.control_time")
+        ways.append(
+            "lower experiment.control_share, random_share or what cold_start draws, or move experiment.control_time"
+        )
     ways.append("widen the window (window.start, window.end, window.quiet) or spread.max_minutes")
     if found.short and not leaves_out:
         ways.append('set capacity.on_infeasible = "defer"')

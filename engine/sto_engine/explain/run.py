@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sto_engine.assign.cold_start import within
 from sto_engine.assign.spread_window import window_minutes
 from sto_engine.assign.window import shifted_zones
 from sto_engine.bucket_work import BucketWork
@@ -58,9 +59,9 @@ def explain_user(request: ScoreRequest, user_id: str, config: Config, progress: 
     staged = stage_bucket(alone, priors, seen)
     utilities = plan.policy.utilities(person.known, priors, plan.date)
     clock = shifted_zones(person.known.users["zone"], person.known.cleaned.shift_U, plan.date)
-    allowed_S, known = _allowed_S(alone, seen), known_of(plan, person.known, priors)
+    (allowed_S, suits_S), known = _open_slots(alone, seen), known_of(plan, person.known, priors)
     row = _row(staged)
-    compared = _compared(row, utilities, allowed_S) if row is not None else None
+    compared = _compared(row, utilities, suits_S) if row is not None else None
     warnings += _held(plan, row) if row is not None else []
     return {
         "user": about(person, user_id, clock[0], config),
@@ -80,10 +81,13 @@ def explain_user(request: ScoreRequest, user_id: str, config: Config, progress: 
     }
 
 
-def _allowed_S(plan: Plan, seen: BucketView) -> NDArray[np.bool_]:
-    """Slots that the one user of the audience may get, or could if he were not suppressed."""
-    allowed_US = enter(plan, replace(seen, reason=pl.Series([None], dtype=pl.String))).allowed_US
-    return allowed_US[0] if len(allowed_US) else np.zeros(plan.grid.slots, np.bool_)
+def _open_slots(plan: Plan, seen: BucketView) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Slots that the one user of the audience may get, or could if he were not suppressed, and those among which the
+    model looks: an office without a history keeps office hours."""
+    entry = enter(plan, replace(seen, reason=pl.Series([None], dtype=pl.String)))
+    if not len(entry.users):
+        return np.zeros(plan.grid.slots, np.bool_), np.zeros(plan.grid.slots, np.bool_)
+    return entry.allowed_US[0], within(entry.allowed_US, entry.office_U, entry.hours_S)[0]
 
 
 def _notes(person: Person) -> list[str]:
@@ -96,7 +100,9 @@ def _notes(person: Person) -> list[str]:
 
 
 def _held(plan: Plan, row: Row) -> list[str]:
-    """What `assign.min_gain` or `assign.keep_gain` does to one who follows the model."""
+    """What `assign.min_gain` or `assign.keep_gain` does to one who follows the model, or a draw to one who explores."""
+    if row["reason"] == "explore" and row["arm"] != "explore":
+        return ["the user explores tonight, by cold_start.burst_campaigns or epsilon: the slot is drawn, not chosen"]
     if row["arm"] not in (None, "model") or row["slot"] == row["preferred_slot"]:
         return []
     slot, best = _clock(plan, row["slot"]), _clock(plan, row["preferred_slot"])
@@ -110,12 +116,12 @@ def _row(staged: Staged) -> Row | None:
     return rows.row(0, named=True) if len(rows) else None
 
 
-def _compared(row: Row, utilities: Utilities, allowed_S: NDArray[np.bool_]) -> Compared:
+def _compared(row: Row, utilities: Utilities, suits_S: NDArray[np.bool_]) -> Compared:
     """The model's slot and the next best; without a history there is none: the slot is the one nearest the control."""
     chosen, utility_S = int(row["preferred_slot"]), utilities.utility_US[0]
-    others_S = allowed_S.copy()
+    others_S = suits_S.copy()
     others_S[chosen] = False
-    ranked = np.isfinite(utility_S[allowed_S]).all() and reason_codes(utilities.reason_U)[0] != FALLBACK
+    ranked = np.isfinite(utility_S[suits_S]).all() and reason_codes(utilities.reason_U)[0] != FALLBACK
     if not others_S.any() or not ranked:
         return Compared(chosen, None)
     return Compared(chosen, int(np.where(others_S, utility_S, -np.inf).argmax()))
