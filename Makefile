@@ -2,6 +2,8 @@
 .PHONY: help setup check check-full format bench-readme decisions decisions-readme demo
 PYTHON ?= python3
 VENV ?= .venv
+# a file of tests at a time each, as its fixtures are made once
+TWO := -n 2 --dist loadfile
 LOG := $(or $(TMPDIR),/tmp)/sto-engine-long.txt
 BIN := $(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/,)
 
@@ -16,13 +18,13 @@ check: ## format, lint, types and the quick tests: run it before every commit
 	$(BIN)ruff format --check .
 	$(BIN)ruff check .
 	$(BIN)mypy
-	$(BIN)python -m pytest -q -m 'not slow and not long and not ray and not gpu and not svc'
+	$(BIN)python -m pytest -q $(TWO) -m 'not slow and not long and not ray and not gpu and not svc'
 
 check-full: ## the same with every test; what CI leaves out goes to tests/long.log, which is committed
 	$(BIN)ruff format --check .
 	$(BIN)ruff check .
 	$(BIN)mypy
-	$(BIN)python -m pytest -q
+	$(BIN)python -m pytest -q $(TWO)
 	: > tests/long.log
 	for what in 'long and not ray' 'long and ray'; do \
 	  $(BIN)python -m pytest -q -m "$$what" > $(LOG) 2>&1; code=$$?; tail -n 3 $(LOG); \
