@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from sto_decisions.svg import FAINT, OTHERS, drawing, line, text
 
-PANEL_W, PANEL_H, LEFT, TOP, GAP, LEGEND_W = 330, 260, 46, 60, 30, 170
+PANEL_W, PANEL_H, LEFT, TOP, GAP, LEGEND_W, LEAST_W = 330, 260, 46, 60, 30, 170, 760
 COLOURS = ("#1f6feb", "#cf222e", "#1a7f37", "#8250df", "#bf8700", "#0a7e8c", "#bc4c00", "#57606a", "#e85aad", "#24292f")
 NOTE = "simulated worlds: what a policy does in them, no evidence of lift"
 Curve = Sequence[tuple[float, float]]
@@ -24,7 +24,7 @@ def draw(title: str, panels: Mapping[str, Mapping[str, Curve]]) -> str:
     for place, name in enumerate(players):
         y = TOP + 12 + 18 * place
         parts += [line(right, y - 4, right + 18, y - 4, _colour(players, name)), text(right + 24, y, name, 11)]
-    return drawing(parts, right + LEGEND_W, TOP + PANEL_H + 40)
+    return drawing(parts, max(right + LEGEND_W, LEAST_W), TOP + PANEL_H + 40)
 
 
 def _colour(players: Sequence[str], name: str) -> str:

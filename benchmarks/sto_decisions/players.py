@@ -24,18 +24,21 @@ def _player(name: str, *more: str, retrained: int = 7) -> Player:
     return Player(Setting((*SETTINGS[name].overrides, *more), SETTINGS[name].needs_bundle), retrained)
 
 
+# what the arms decide needs no model, so the cheapest one stands behind them
+_UNIFORM = _player("seed_histogram", "experiment.random_share=1")
+_FIXED = _player("seed_histogram", "experiment.control_share=1")
 LOOP: dict[str, Player | None] = {
     PREFIX + "attention": _player("attention"),
     PREFIX + "attention_5": _player("attention", "cold_start.epsilon=0.05"),
     PREFIX + "boosted": _player("boosted"),
-    "uniform": _player("histogram", "experiment.random_share=1"),
-    FIXED: _player("histogram", "experiment.control_share=1"),
+    "uniform": _UNIFORM,
+    FIXED: _FIXED,
     ORACLE: None,
 }
 # campaigns of exploration, in the middle of the 3 to 5 that are usual
 _BURST = ("cold_start.burst_campaigns=4",)
 COLD: dict[str, Player | None] = {
-    FIXED: _player("histogram", "experiment.control_share=1"),
+    FIXED: _FIXED,
     **{
         f"{PREFIX}{name}{suffix}": _player(name, *more, retrained=5)
         for name in ("seed_histogram", "attention", "boosted")
