@@ -8,7 +8,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -23,9 +22,10 @@ from sto_engine.errors import OutputFailed, StoError, UsageError
 from sto_engine.evaluate_cli import evaluate
 from sto_engine.exits import exit_code, sentence
 from sto_engine.explain_cli import explain
-from sto_engine.options import PATH, day, duration_days, timestamp_ms
+from sto_engine.options import PATH, day, timestamp_ms
 from sto_engine.plan_cli import plan
 from sto_engine.privacy_cli import erase, export_user, pseudonyms
+from sto_engine.train_cli import train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -50,6 +50,7 @@ cli.add_command(erase)
 cli.add_command(export_user)
 cli.add_command(pseudonyms)
 cli.add_command(plan)
+cli.add_command(train)
 
 
 @cli.command()
@@ -148,35 +149,6 @@ def compact(setup: Setup, store: Path, buckets: int | None) -> None:
     retention_days = setup.config.store.retention_days
     with setup.executor() as executor:
         report = run(store, setup.threads, setup.progress, retention_days, buckets, executor)
-    setup.show(report.as_dict())
-
-
-@cli.command()
-@click.option("--store", type=PATH, required=True, metavar="DIR", help="Event store, from ingest.")
-@click.option("--bundle", type=PATH, required=True, metavar="DIR", help="Folder for the trained model.")
-@click.option("--as-of", type=day, metavar="DATE", help="Learn from before DATE 00:00 UTC; default: all of the store.")
-@click.option(
-    "--if-older-than", type=duration_days, metavar="7d", help="Only when the bundle is older than this, as of DATE."
-)
-@click.option("--force", is_flag=True, help="Save it even if it ranks later sends worse than before.")
-@common
-def train(
-    setup: Setup, store: Path, bundle: Path, as_of: date | None, if_older_than: float | None, force: bool
-) -> None:
-    """Fit a model on the store's sends and opens, judge it on the last days, keep it if it is no worse than before.
-
-    card.json in the bundle says how good it is. --set model.label=open_24h, click or conversion asks another question.
-
-    \b
-    Example:  sto-engine train --store store --bundle bundle --if-older-than 7d
-    """
-    from sto_engine.train_job import train as run
-
-    with setup.executor() as executor:
-        report = run(
-            *(store, bundle, as_of, setup.config, setup.threads, setup.seed, if_older_than, setup.progress, force),
-            executor=executor,
-        )
     setup.show(report.as_dict())
 
 

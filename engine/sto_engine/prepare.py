@@ -196,7 +196,8 @@ def _warnings(plan: Plan) -> list[str]:
     newest = plan.store.newest_event_ms
     warnings = []
     if newest is None:
-        warnings.append("the store has no events: every recipient gets the control time")
+        whoever = "gets the control time" if plan.policy.bundle_id is None else "is new to the bundle's model"
+        warnings.append(f"the store has no events: every recipient {whoever}")
     elif newest < plan.origin_ms - plan.config.model.history_days * DAY_MS:
         warnings.append(
             f"no event lies in the {plan.config.model.history_days} days before {plan.date}; ingest newer events, "

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sto_engine.config import Config, Train
-from sto_engine.errors import BadData, ConfigError, InputMissing
+from sto_engine.errors import BadData, ConfigError
 from sto_engine.executor import Executor, Threads
 from sto_engine.ingest.store import Store
-from sto_engine.models.bundle import Bundle, load_bundle
+from sto_engine.models.bundle import Bundle
 from sto_engine.models.features import FEATURES, MONOTONE
 from sto_engine.models.forest import Recipe
 from sto_engine.models.priors import Priors
@@ -32,9 +32,11 @@ from sto_engine.slots import grid_of
 from sto_engine.train.draw import Tally, edge_of
 from sto_engine.train.fit import Fitted, finish
 from sto_engine.train.forests import Lesson, Plan, grow
+from sto_engine.train.former import answers, has_prior, is_young, read_former
 from sto_engine.train.moments import span_of
 from sto_engine.train.passes import (
     Drawn,
+    MomentPriors,
     Source,
     count_bucket,
     draw_bucket,
@@ -42,7 +44,8 @@ from sto_engine.train.passes import (
     moment_priors,
     sum_bucket,
 )
-from sto_engine.train.prepare import FOREST, Look, course_of, look, prepare, refuse
+from sto_engine.train.prepare import FOREST, Look, course_of, lack, look, prepare
+from sto_engine.train.prior_bundle import carried, lack_before, origin, read_prior
 from sto_engine.train.row_files import RowSet
 from sto_engine.train.rows import seed_names
 from sto_engine.train.saved import write_bundle
@@ -63,6 +66,7 @@ class TrainReport:
     rows: int = 0
     base_rate: float = 0.0
     trees: int = 0
+    from_prior: dict[str, Any] = field(default_factory=dict)
     holdout: dict[str, Any] = field(default_factory=dict)
     rivals: dict[str, Any] = field(default_factory=dict)
     trained_by: dict[str, Any] = field(default_factory=dict)
@@ -83,10 +87,12 @@ def train(
     progress: Progress,
     force: bool = False,
     executor: Executor | None = None,
+    prior_bundle: Path | None = None,
 ) -> TrainReport:
     """Train `boosted` on the events before `as_of` (UTC midnight; default: the one after the newest event).
 
-    `executor` does the work; without one, `threads` of this process.
+    `executor` does the work; without one, `threads` of this process. `prior_bundle` is another brand's, which own
+    tables are drawn to, and whose forest serves where there is too little to train.
 
     Raises ConfigError (78) for models that are not trained; BadData (65) for histories without sends, with less than
     `train.min_label_days` of labels, fewer than `train.min_rows` rows or only one outcome, and for a model that is
@@ -95,16 +101,16 @@ def train(
     is_seed = _check(config)
     # machines that work for this one may start in another folder
     source = Store.open(store if executor is None or executor.in_process else store.absolute())
-    if source.newest_event_ms is None:
-        raise BadData(f"store {store} has no events to train on; ingest events first")
-    day = as_of or datetime.fromtimestamp(source.newest_event_ms / 1000, UTC).date() + timedelta(days=1)
-    former = _former(bundle)
-    if former is not None and _answers(former, config, is_seed) and _is_young(former, day, if_older_than_days):
+    prior = None if prior_bundle is None else read_prior(prior_bundle, bundle, config, is_seed)
+    day = as_of or _day_of(source, prior)
+    former = read_former(bundle)
+    is_kept = former is not None and answers(former, config, is_seed) and has_prior(former, prior)
+    if former is not None and is_kept and is_young(former, day, if_older_than_days):
         progress.info("train_skipped", bundle_id=former.bundle_id, why="bundle is young enough")
         return TrainReport(former.bundle_id, day.isoformat(), skipped=True)
     with work_folder(bundle) as folder:
         work = Source(source, span_of(day, config), config, folder)
-        job = _Training(work, executor or Threads(threads), seed, progress)
+        job = _Training(work, executor or Threads(threads), seed, progress, prior)
         return job.seed_bundle(bundle) if is_seed else job.boosted_bundle(bundle, former, force)
 
 
@@ -118,24 +124,13 @@ def _check(config: Config) -> bool:
     return config.model.preset == SEED_BOOSTED
 
 
-def _former(bundle: Path) -> Bundle | None:
-    try:
-        return load_bundle(bundle)
-    except (InputMissing, BadData):
-        return None
-
-
-def _answers(former: Bundle, config: Config, is_seed: bool) -> bool:
-    """Whether a bundle is for this question and these features; one that is not cannot be kept, however young."""
-    names, preset = (seed_names(config), SEED_BOOSTED) if is_seed else (list(FEATURES), None)
-    return (former.meta["label"], former.preset, former.features) == (config.model.label, preset, names)
-
-
-def _is_young(former: Bundle, day: date, days: float | None) -> bool:
-    if days is None:
-        return False
-    age = (day - date.fromisoformat(former.meta["as_of"])).days
-    return 0 <= age <= days
+def _day_of(store: Store, prior: Bundle | None) -> date:
+    """The day after the newest event; without any, that of the other brand's bundle."""
+    if store.newest_event_ms is not None:
+        return datetime.fromtimestamp(store.newest_event_ms / 1000, UTC).date() + timedelta(days=1)
+    if prior is None:
+        raise BadData(f"store {store.path} has no events to train on; ingest events first, or pass --prior-bundle")
+    return date.fromisoformat(prior.meta["as_of"])
 
 
 @dataclass(frozen=True)
@@ -146,17 +141,23 @@ class _Training:
     executor: Executor
     seed: int
     progress: Progress
+    prior: Bundle | None = None
 
     @property
     def _config(self) -> Config:
         return self.source.config
 
     def boosted_bundle(self, bundle: Path, former: Bundle | None, force: bool) -> TrainReport:
-        then, now, last_bin, sends = self._sums()
-        rival = self._rival(former, then)
-        rows, seen = self._rows(partial(draw_bucket, self.source, last_bin, then, rival), last_bin, sends)
+        (then, now), last_bin, sends = self._sums()
+        rival = self._rival(former, then.used)
+        rows, seen = self._rows(partial(draw_bucket, self.source, last_bin, then.used, rival), last_bin)
+        why = lack(seen, sends, self.source)
+        if why is None and self.prior is not None:
+            why = lack_before(then)
+        if why is not None:
+            return self._carry(bundle, now, why)
         previous_ms = None if rival is None else midnight_ms(date.fromisoformat(rival[0].meta["as_of"]))
-        course = course_of(self._config.train, then.target_type, self.source.span.as_of_ms, previous_ms)
+        course = course_of(self._config.train, then.used.target_type, self.source.span.as_of_ms, previous_ms)
         self.progress.start("fit", 3)
         self._tell("base")
         prepared = self.executor.call(partial(prepare, rows, course))
@@ -166,15 +167,27 @@ class _Training:
         self._tell("judge")
         fitted = self.executor.call(partial(finish, rows, course, prepared, forests))
         self._object(fitted, force)
-        tensors = {**now.tensors(), **fitted.tensors}
-        return self._save(bundle, seen, forests[FOREST], replace(fitted, tensors=tensors), list(FEATURES), None)
+        card = fitted.card if self.prior is None else {**fitted.card, "from_prior": origin(self.prior, now.own)}
+        fitted = replace(fitted, tensors={**now.used.tensors(), **fitted.tensors}, card=card)
+        return self._save(bundle, seen, forests[FOREST], fitted, list(FEATURES), None)
+
+    def _carry(self, bundle: Path, now: MomentPriors, why: str) -> TrainReport:
+        """The other brand's forest, where there is one, since there is too little to train."""
+        if self.prior is None:
+            raise BadData(why)
+        self.progress.warn("carried", detail=f"the forest is that of bundle {self.prior.bundle_id}: {why}")
+        fitted = carried(self.prior, now.used, now.own, why)
+        return self._save(bundle, look(RowSet(self.source.folder, ())), self.prior.forest, fitted, list(FEATURES), None)
 
     def seed_bundle(self, bundle: Path) -> TrainReport:
         tally = Tally()
         for _, count_B in self._over_buckets("count", partial(count_bucket, self.source)):
             tally.add(count_B)
         last_bin = tally.last_bin(self._config.train.max_rows)
-        rows, seen = self._rows(partial(draw_seed_bucket, self.source, last_bin), last_bin, None)
+        rows, seen = self._rows(partial(draw_seed_bucket, self.source, last_bin), last_bin)
+        why = lack(seen, None, self.source)
+        if why is not None:
+            raise BadData(why)
         self.progress.start("fit", 1)
         self._tell("forest")
         names, train = seed_names(self._config), settings(self._config.train, SEED_SETTINGS)
@@ -183,7 +196,7 @@ class _Training:
         fitted = Fitted({}, {"train": train.model_dump(mode="json")}, [])
         return self._save(bundle, seen, forests[FOREST], fitted, names, SEED_BOOSTED)
 
-    def _sums(self) -> tuple[Priors, Priors, int | None, int]:
+    def _sums(self) -> tuple[tuple[MomentPriors, MomentPriors], int | None, int]:
         """First pass: priors at the origin and at as_of, the last bin of rows that are drawn, and all sends."""
         found: dict[int, tuple[str, str]] = {}
         tally, sends = Tally(), 0
@@ -193,21 +206,22 @@ class _Training:
             tally.add(sums.count_B)
         names = [found[bucket] for bucket in sorted(found)]
         ends_ms = self.source.span.origin_ms, self.source.span.as_of_ms
+        other = None if self.prior is None else self.prior.priors
         then, now = (
-            self.executor.call(partial(moment_priors, self.source, [both[moment] for both in names], end_ms))
+            self.executor.call(partial(moment_priors, self.source, [both[moment] for both in names], end_ms, other))
             for moment, end_ms in enumerate(ends_ms)
         )
         for name in chain.from_iterable(names):
             (self.source.folder / name).unlink(missing_ok=True)
-        return then, now, tally.last_bin(self._config.train.max_rows), sends
+        return (then, now), tally.last_bin(self._config.train.max_rows), sends
 
     def _rival(self, former: Bundle | None, then: Priors) -> tuple[Bundle, Priors] | None:
         """The former bundle, if it answers the same question, and its priors with the campaigns of the origin."""
-        if former is None or not _answers(former, self._config, is_seed=False):
+        if former is None or not answers(former, self._config, is_seed=False):
             return None
         return former, former.priors.with_campaigns(then.campaign_key_G, then.rate2_G, then.rate24_G)
 
-    def _rows(self, work: Callable[[int], Drawn], last_bin: int | None, sends: int | None) -> tuple[RowSet, Look]:
+    def _rows(self, work: Callable[[int], Drawn], last_bin: int | None) -> tuple[RowSet, Look]:
         """Second pass: the files of every bucket with rows, in bucket order, and what they hold."""
         drawn = dict(self._over_buckets("rows", work))
         edge = None
@@ -216,9 +230,7 @@ class _Training:
             edge = edge_of([found.last for found in drawn.values()], below, self._config.train.max_rows)
         files = tuple(drawn[bucket].file for bucket in sorted(drawn) if drawn[bucket].file.rows)
         rows = RowSet(self.source.folder, files, edge)
-        seen = self.executor.call(partial(look, rows))
-        refuse(seen, sends, self.source)
-        return rows, seen
+        return rows, self.executor.call(partial(look, rows))
 
     def _grow(self, plan: Plan) -> dict[str, bytes]:
         """The forests, by the group of machines where there is one."""
@@ -272,11 +284,12 @@ class _Training:
         self, bundle: Path, seen: Look, forest: bytes, fitted: Fitted, names: list[str], preset: str | None
     ) -> TrainReport:
         by = self._trained_by()
-        contract = {"preset": preset, "features": names, "seed": self.seed}
+        prior = {} if self.prior is None else {"prior": self.prior.bundle_id}
+        contract = {"preset": preset, "features": names, "seed": self.seed, **prior}
         bundle_id, card = write_bundle(bundle, self.source, seen, forest, fitted, contract, by)
-        holdout, rivals = card.get("holdout", {}), card.get("rivals", {})
+        told = {name: card.get(name, {}) for name in ("from_prior", "holdout", "rivals")}
         trees = card["train"]["trees"]
-        return TrainReport(bundle_id, card["as_of"], card["rows"], card["base_rate"], trees, holdout, rivals, by)
+        return TrainReport(bundle_id, card["as_of"], card["rows"], card["base_rate"], trees, **told, trained_by=by)
 
 
 def settings(train: Train, instead: dict[str, Any]) -> Train:

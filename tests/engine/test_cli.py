@@ -27,7 +27,7 @@ OPTIONS = {
     "simulate": ["--out", "--world", "--users", "--days", "--history", "--campaigns-per-day", *COMMON],
     "ingest": ["--store", "--recipients", *COMMON],
     "compact": ["--store", "--buckets", *COMMON],
-    "train": ["--store", "--bundle", "--as-of", "--if-older-than", "--force", *COMMON],
+    "train": ["--store", "--bundle", "--as-of", "--if-older-than", "--force", "--prior-bundle", *COMMON],
     "score": [
         *("--store", "--out", "--bundle", "--date", "--audience", "--campaign", "--campaign-type", "--channel"),
         *("--not-before", "--previous", "--prices-from", "--dry-run", "--dump-scores", "--dump-features"),

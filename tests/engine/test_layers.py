@@ -61,6 +61,7 @@ LAYERS = (
         "explain_cli",
         "privacy_cli",
         "plan_cli",
+        "train_cli",
         "cli",
     ),
 )
@@ -80,6 +81,7 @@ HOMES = {
         "sto_engine.explain_cli",
         "sto_engine.privacy_cli",
         "sto_engine.plan_cli",
+        "sto_engine.train_cli",
         "sto_engine.options",
     },
     "rich": {"sto_engine.console"},

@@ -3,13 +3,15 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sto_engine.history.rates import campaign_rates
+from sto_engine.history.rates import TYPES, campaign_rates
 from sto_engine.history.sample import Campaigns, Sample
 from sto_engine.models.counts import Weights, bucket_counts, voice
 from sto_engine.models.fit_effect import fit_act_shapes, fit_effect, fit_slot_rates
 from sto_engine.models.fit_shapes import fit_shapes
 from sto_engine.models.fit_types import fit_types
+from sto_engine.models.inherit import Evidence
 from sto_engine.models.priors import Priors
+from sto_kernels.journal import Counts
 from sto_kernels.lanes import Floats
 
 
@@ -17,6 +19,13 @@ def fit_priors(
     sample: Sample, campaigns: Campaigns, window_ms: tuple[int, int], half_life_days: float | None = None
 ) -> Priors:
     """Every table of `Priors` from the events of a window, as the sample and the campaign sums hold them."""
+    return fit_with_evidence(sample, campaigns, window_ms, half_life_days)[0]
+
+
+def fit_with_evidence(
+    sample: Sample, campaigns: Campaigns, window_ms: tuple[int, int], half_life_days: float | None = None
+) -> tuple[Priors, Evidence]:
+    """The priors, and what stands behind them."""
     key_G, rate2_G, rate24_G = campaign_rates(campaigns)
     place_C = np.searchsorted(key_G, sample.campaign_key_C)
     rates_C = (rate2_G[place_C], rate24_G[place_C])
@@ -30,7 +39,7 @@ def fit_priors(
     shapes = fit_shapes(opens_U48 * voice_U1, counts.exposure_U48 * voice_U1, cohort_U, cohorts)
     effect = fit_effect(counts.opens24_U24, counts.sends24_U24, cohort_U, cohorts)
     slot_rate_C24 = fit_slot_rates(_wide(counts.opens2_U24), _wide(counts.sends2_U24), cohort_U, cohorts)
-    return Priors(
+    priors = Priors(
         cohort_names=sample.cohorts,
         source_names=sample.sources,
         has_sends=has_sends,
@@ -51,6 +60,19 @@ def fit_priors(
         act_shape_C24=fit_act_shapes(acts_U24 * voice(acts_U24.sum(axis=1))[:, None], cohort_U, cohorts),
         open_rate2=_ratio(counts.opens2_U24, counts.sends2_U24),
         open_rate=float(counts.opened_U.sum() / max(counts.sent_U.sum(), 1.0)),
+    )
+    return priors, _evidence(sample, counts)
+
+
+def _evidence(sample: Sample, counts: Counts) -> Evidence:
+    cleaned, opens_U = sample.cleaned, counts.opens_U48.sum(axis=1, dtype=np.float64)
+    return Evidence(
+        users_C=np.bincount(sample.cohort_U, np.minimum(opens_U, 3) / 3, len(sample.cohorts)).astype(np.float64),
+        opens_48=counts.opens_U48.sum(axis=0, dtype=np.float64),
+        exposure_48=counts.exposure_U48.sum(axis=0, dtype=np.float64),
+        sends2=float(counts.sends2_U24.sum(dtype=np.float64)),
+        sends=float(counts.sent_U.sum()),
+        opens_T=np.bincount(cleaned.type_S[cleaned.latency_S >= 0], minlength=TYPES).astype(np.float64),
     )
 
 

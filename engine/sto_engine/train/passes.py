@@ -17,7 +17,8 @@ from sto_engine.history.bucket import window_start
 from sto_engine.history.parts import read_history
 from sto_engine.ingest.store import Store
 from sto_engine.models.bundle import Bundle, read_tensors, tensor_bytes
-from sto_engine.models.fit import fit_priors
+from sto_engine.models.fit import fit_with_evidence
+from sto_engine.models.inherit import inherit
 from sto_engine.models.priors import Priors
 from sto_engine.train.draw import Hashes, count_bins, in_bin
 from sto_engine.train.moments import Span, bucket_moments, moment_parts
@@ -54,6 +55,16 @@ class Drawn:
     last: Hashes
 
 
+@dataclass(frozen=True)
+class MomentPriors:
+    """The priors of a moment by the own history, and as they are used: drawn to another brand's, where there is one;
+    `users`: how many stand behind the own ones (Evidence)."""
+
+    own: Priors
+    used: Priors
+    users: float
+
+
 def sum_bucket(source: Source, bucket: int) -> Sums:
     """First pass of `boosted`: campaign sums and sample at both moments, to files; rows are counted."""
     seen = bucket_moments(source.store, bucket, source.span, source.config)
@@ -70,12 +81,16 @@ def count_bucket(source: Source, bucket: int) -> NDArray[Any]:
     return count_bins(labelled_sends(seen, source.span, source.config).order_N)
 
 
-def moment_priors(source: Source, names: Sequence[str], end_ms: int) -> Priors:
-    """The priors at a moment, from what every bucket wrote of it, bucket by bucket, a few in memory at a time."""
+def moment_priors(source: Source, names: Sequence[str], end_ms: int, other: Priors | None = None) -> MomentPriors:
+    """The priors at a moment, from what every bucket wrote of it, bucket by bucket, a few in memory at a time; `other`
+    are those of another brand."""
     found = read_history((_parts(source.folder / name) for name in names), with_sample=True)
     assert found.sample is not None
     window_ms = (window_start(end_ms, source.config), end_ms)
-    return fit_priors(found.sample, found.campaigns, window_ms, source.config.model.half_life_days)
+    half_life_days = source.config.model.half_life_days
+    own, evidence = fit_with_evidence(found.sample, found.campaigns, window_ms, half_life_days)
+    used = own if other is None else inherit(own, evidence, other)
+    return MomentPriors(own, used, float(evidence.users_C.sum()))
 
 
 def draw_bucket(

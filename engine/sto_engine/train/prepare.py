@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sto_engine.config import Train
-from sto_engine.errors import BadData
 from sto_engine.files import writing
 from sto_engine.history.bucket import DAY_MS
 from sto_engine.train.base import COLUMNS, Base, Narrow, base_inputs, campaign_offsets, fit_base
@@ -75,25 +74,27 @@ def look(rows: RowSet) -> Look:
     return Look(tuple(kept), int(time_N.min()), int(time_N.max()), rate, float(label_N.min()), float(label_N.max()))
 
 
-def refuse(seen: Look, sends: int | None, source: Source) -> None:
-    """BadData (65) where there is too little to learn from; `sends` are all of the history, None where unknown."""
+def lack(seen: Look, sends: int | None, source: Source) -> str | None:
+    """Why there is too little to learn from, None where there is not; `sends` are all of the history, None where
+    unknown."""
     n, where, train = sum(seen.rows), f"store {source.store.path}", source.config.train
     if sends == 0 or (sends is None and n == 0):
-        raise BadData(f'{where} has no sends to learn from; score it with model.policy = "attention"')
+        return f'{where} has no sends to learn from; score it with model.policy = "attention"'
     as_of_ms = source.span.as_of_ms
     days = (as_of_ms - min(seen.first_ms, as_of_ms)) / DAY_MS if n else 0.0
     if days < train.min_label_days:
-        raise BadData(
+        return (
             f"{where} must have {train.min_label_days} days of sends before --as-of; found {days:.1f}; "
             "collect more history, or raise train.label_days"
         )
     if n < train.min_rows:
-        raise BadData(
+        return (
             f"{where} must give {train.min_rows} training rows; found {n} sends in the last "
             f"{train.label_days} days; raise train.label_days or pass another --as-of"
         )
     if seen.least == seen.most:
-        raise BadData(f"{where}: all {n} training rows have the label {seen.least:.0f}; both must occur")
+        return f"{where}: all {n} training rows have the label {seen.least:.0f}; both must occur"
+    return None
 
 
 def prepare(rows: RowSet, course: Course) -> Prepared:

@@ -21,7 +21,8 @@ def write_bundle(
     contract: dict[str, Any],
     by: dict[str, Any],
 ) -> tuple[str, dict[str, Any]]:
-    """Write the bundle; returns its id and its card. `contract`: preset, features and seed; `by`: who trained it.
+    """Write the bundle; returns its id and its card. `contract`: preset, features, seed, and the other brand's bundle
+    where there is one; `by`: who trained it. `seen` are the rows that it was trained on.
 
     The card tells of machines only where they leave a trace in the forest: one process on a CPU makes the bytes that
     this one would have made, and so the same bundle.
@@ -40,8 +41,8 @@ def write_bundle(
     card: dict[str, Any] = {
         "as_of": span.as_of.isoformat(),
         "label": span.label,
-        "first_send": _iso(seen.first_ms),
-        "last_send": _iso(seen.last_ms),
+        "first_send": _iso(seen.first_ms) if seen.rows else None,
+        "last_send": _iso(seen.last_ms) if seen.rows else None,
         "rows": sum(seen.rows),
         "base_rate": round(seen.rate, 6),
         "train": config.train.model_dump(mode="json"),
