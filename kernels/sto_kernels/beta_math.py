@@ -15,12 +15,11 @@ import numpy as np
 from sto_kernels.compiled import jit
 
 _F, _I = np.float32, np.int32
-ONE, HALF, QUARTER = _F(1), _F(0.5), _F(0.25)
+ONE, HALF, THIRD, QUARTER = _F(1), _F(0.5), _F(1 / 3), _F(0.25)
 # the bits of sqrt(1/2): mantissas are taken in [sqrt(1/2), sqrt(2))
-ROOT_32, ROOT_64 = _I(0x3F3504F3), np.int64(0x3FE6A09E667F3BCD)
-E_SHIFT_32, E_SHIFT_64 = _I(23), np.int64(52)
+ROOT, E_SHIFT = _I(0x3F3504F3), _I(23)
 # 1/ln 2, and ln 2 in two parts of which the first has few bits, so that whole multiples of it are exact
-LOG2_E, LN2_HIGH, LN2_LOW, LN2 = _F(1.44269504088896341), _F(0.693359375), _F(-2.12194440e-4), 0.6931471805599453
+LOG2_E, LN2_HIGH, LN2_LOW = _F(1.44269504088896341), _F(0.693359375), _F(-2.12194440e-4)
 _L = tuple(map(_F, (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1)))
 _L0, _L1, _L2, _L3, _L4 = _L
 _L5, _L6, _L7, _L8 = map(_F, (-1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1))
@@ -36,14 +35,6 @@ def log_sum(f: Any, e: Any) -> Any:
     y = ((((f * _L0 + _L1) * f + _L2) * f + _L3) * f + _L4) * f
     y = ((((y + _L5) * f + _L6) * f + _L7) * f + _L8) * f * z
     return f + (y + e * LN2_LOW - z * HALF) + e * LN2_HIGH
-
-
-def log_sum_64(s: Any, e: Any) -> Any:
-    """log((1 + s) / (1 - s) 2^e), |s| at most 0.172, e whole; float64, to 1e-15."""
-    z = s * s
-    y = ((((z / 19 + 1 / 17) * z + 1 / 15) * z + 1 / 13) * z + 1 / 11) * z
-    y = ((((y + 1 / 9) * z + 1 / 7) * z + 1 / 5) * z + 1 / 3) * z
-    return e * LN2 + (s * y + s) * 2.0
 
 
 def sine(t: Any) -> Any:
@@ -64,26 +55,16 @@ def exp_sum(r: Any) -> Any:
     return y * r * r + r + ONE
 
 
-_log_sum, _log_sum_64, _exp_sum = jit(log_sum), jit(log_sum_64), jit(exp_sum)
-_sine, _cosine = jit(sine), jit(cosine)
+_log_sum, _exp_sum, _sine, _cosine = jit(log_sum), jit(exp_sum), jit(sine), jit(cosine)
 
 
 @jit
 def log_32(x: Any) -> Any:
-    """log(x) of a positive normal float32."""
+    """log(x) of a positive normal float32; about -88 at 0."""
     bits = np.float32(x).view(np.int32)
-    e = np.int32((bits - ROOT_32) >> E_SHIFT_32)
-    m = np.int32(bits - np.int32(e << E_SHIFT_32)).view(np.float32)
+    e = np.int32(np.int32(bits - ROOT) >> E_SHIFT)
+    m = np.int32(bits - np.int32(e << E_SHIFT)).view(np.float32)
     return _log_sum(m - ONE, np.float32(e))
-
-
-@jit
-def log_64(x: Any) -> Any:
-    """log(x) of a positive normal float64; about -709 at 0."""
-    bits = np.float64(x).view(np.int64)
-    e = (bits - ROOT_64) >> E_SHIFT_64
-    m = np.int64(bits - (e << E_SHIFT_64)).view(np.float64)
-    return _log_sum_64((m - 1.0) / (m + 1.0), np.float64(e))
 
 
 @jit
@@ -92,7 +73,7 @@ def exp_32(x: Any) -> Any:
     n = np.int32(x * LOG2_E - HALF)
     e = np.float32(n)
     r = x - e * LN2_HIGH - e * LN2_LOW
-    return _exp_sum(r) * np.int32((n + _I(127)) << E_SHIFT_32).view(np.float32)
+    return _exp_sum(r) * np.int32((n + _I(127)) << E_SHIFT).view(np.float32)
 
 
 @jit

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sto_kernels.beta import check, round_key
-from sto_kernels.beta_lanes import COUNTER, KEY, LANES, X, draw, prepare, scratch
-from sto_kernels.compiled import jit, read_only
+from sto_kernels.beta import draw_betas
+from sto_kernels.beta_inputs import check_places, check_shapes, round_key
+from sto_kernels.beta_lanes import COUNTER, KEY, LANES, X, Y, draw, prepare, scratch, start
+from sto_kernels.compiled import jit, obstacle, read_only
 from sto_kernels.hashing import GOLDEN
 
 Array = NDArray[Any]
@@ -98,7 +99,8 @@ class _Field:
         less_US: Array | None,
         weight_U: Array | None,
     ) -> None:
-        check(key_U, a_US, b_US)
+        check_places(key_U, a_US, b_US)
+        check_shapes(a_US, b_US)
         if draws < 1:
             raise ValueError(f"shares of wins need at least 1 draw; found {draws}")
         self.key_U, self.a_US, self.b_US, self.draws = key_U, a_US, b_US, draws
@@ -130,9 +132,19 @@ class _Field:
         wins_US = np.zeros(self.a_US.shape, np.int32)
         shapes = read_only(self.key_U, np.uint64), *(read_only(x_US, np.float32) for x_US in (self.a_US, self.b_US))
         worth = read_only(self.less_US, np.float64), read_only(self.weight_U, np.float64)
-        with np.errstate(all="ignore"):
+        if obstacle() is not None:
+            self._play_plainly(plays_US, wins_US)
+        else:
             _count(*shapes, *worth, read_only(plays_US, np.bool_), read_only(_keys(self.draws), np.uint64), wins_US)
         return wins_US
+
+    def _play_plainly(self, plays_US: Array, wins_US: Array) -> None:
+        """Round after round of all users, without compiled code."""
+        user_U = np.flatnonzero(plays_US.any(axis=1))
+        for number in range(1, self.draws + 1):
+            x_US = draw_betas(self.key_U, self.a_US, self.b_US, number).astype(np.float64)
+            worth_US = np.where(plays_US, self.weight_U[:, None] * x_US - self.less_US, -np.inf)
+            wins_US[user_U, worth_US[user_U].argmax(axis=1)] += 1
 
 
 @lru_cache(maxsize=16)
@@ -192,9 +204,9 @@ def _play(cells_n: int, key_U: Array, shapes: Any, cells: Any, scratches: Any, k
     a_C, b_C = shapes
     user_C, slot_C, weight_C, less_C, worth_C = cells
     blocks = (cells_n + LANES - 1) // LANES
-    small_K = np.zeros(blocks, np.bool_)
+    small_K = np.zeros(blocks, np.int64)
     for block in range(blocks):
-        cells_F, cells_W = scratches[block][0], scratches[block][1]
+        cells_W, _, cells_F = scratches[block][0]
         first, count = block * LANES, min(LANES, cells_n - block * LANES)
         for i in range(count):
             cells_W[KEY + i] = key_U[user_C[first + i]]
@@ -203,10 +215,14 @@ def _play(cells_n: int, key_U: Array, shapes: Any, cells: Any, scratches: Any, k
     for key in key_R:
         for block in range(blocks):
             first, count = block * LANES, min(LANES, cells_n - block * LANES)
-            draw(scratches[block], key, count, small_K[block])
-            cells_F = scratches[block][0]
+            cells_W, _, cells_F = scratches[block][0]
+            start(cells_W, key, count)
+            draw(scratches[block], count, small_K[block])
             for i in range(count):
-                worth_C[first + i] = weight_C[first + i] * np.float64(cells_F[X + i]) - less_C[first + i]
+                worth_C[first + i] = (
+                    weight_C[first + i] * np.float64(cells_F[X + i] / (cells_F[X + i] + cells_F[Y + i]))
+                    - less_C[first + i]
+                )
         _award(cells_n, worth_C, user_C, slot_C, wins_US)
 
 

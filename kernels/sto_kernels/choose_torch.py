@@ -26,14 +26,14 @@ def choose_tensors(
         rows = slice(at, at + BLOCK)
         cost_US = price_GS[group_U[rows].long()]
         net_US = (utility_US[rows].double() - cost_US).masked_fill(~allowed_US[rows], -torch.inf)
-        slot_U[rows] = _drawn(net_US, _splitmix64(hash_U[rows] ^ _signed(key)), eps)
+        slot_U[rows] = _drawn(net_US, splitmix64(hash_U[rows] ^ signed(key)), eps)
     return slot_U
 
 
 def _drawn(net_US: Tensor, key_U: Tensor, eps: float) -> Tensor:
     """The first slot whose net with noise is highest, of those near the best."""
     slots = torch.arange(net_US.shape[1], device=net_US.device)
-    noise_US = gumbel(key_U[:, None] + slots * _signed(int(GOLDEN)))
+    noise_US = gumbel(key_U[:, None] + slots * signed(int(GOLDEN)))
     floor_U1 = net_US.amax(dim=1, keepdim=True) - NEAR * eps
     with_noise_US = torch.where(net_US >= floor_U1, net_US + eps * noise_US, -torch.inf)
     highest_U1 = with_noise_US.amax(dim=1, keepdim=True)
@@ -43,22 +43,22 @@ def _drawn(net_US: Tensor, key_U: Tensor, eps: float) -> Tensor:
 
 def gumbel(state: Tensor) -> Tensor:
     """-log(-log(u)), u of the top 53 bits of the splitmix64 step of each state, float64."""
-    u = (_shifted(_splitmix64(state), 11).double() + 0.5) * 2.0**-53
+    u = (shifted(splitmix64(state), 11).double() + 0.5) * 2.0**-53
     return -torch.log(-torch.log(u))
 
 
-def _splitmix64(x: Tensor) -> Tensor:
-    z = x + _signed(int(GOLDEN))
-    z = (z ^ _shifted(z, 30)) * _signed(_MIX_1)
-    z = (z ^ _shifted(z, 27)) * _signed(_MIX_2)
-    return z ^ _shifted(z, 31)
+def splitmix64(x: Tensor) -> Tensor:
+    z = x + signed(int(GOLDEN))
+    z = (z ^ shifted(z, 30)) * signed(_MIX_1)
+    z = (z ^ shifted(z, 27)) * signed(_MIX_2)
+    return z ^ shifted(z, 31)
 
 
-def _shifted(x: Tensor, bits: int) -> Tensor:
+def shifted(x: Tensor, bits: int) -> Tensor:
     """A logical shift to the right."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _signed(word: int) -> int:
+def signed(word: int) -> int:
     """The int64 of the same bits."""
     return word - (1 << 64) if word >= 1 << 63 else word

@@ -1,6 +1,7 @@
-"""The bit-sliced kernels as torch operators on plain tensors: `sto::slot_margins`, `slot_probabilities`, `best_slots`.
+"""Torch operators on plain tensors: `sto::slot_margins`, `slot_probabilities`, `best_slots` and `draw_betas`.
 
     sto::slot_margins(Tensor[] forest, Tensor user_FU, Tensor? cross_CSU, Tensor? base_SU, str path, int threads)
+    sto::draw_betas(Tensor key_U, Tensor a_US, Tensor b_US, int round)
 
 `forest` is `forest_tensors(sliced)`. For CPU tensors `path` is a code path of isa.py, "" for the best of this
 processor, or "gpu": the GPU scores what lies in the CPU's memory. Registered for CPU and CUDA and, for shapes alone, as
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from sto_kernels import bitslice_cpu, bitslice_gpu
+from sto_kernels import beta, beta_torch, bitslice_cpu, bitslice_gpu
 from sto_kernels.sliced import CutLists, SlicedForest
 
 _LISTS = ("feature_L", "missing_right_L", "first_L", "cut_R")
@@ -181,3 +182,20 @@ def _(forest, user_FU, cross_CSU, base_SU, path, threads):  # type: ignore[no-un
 @best_slots.register_kernel("cuda")
 def _(forest, user_FU, cross_CSU, base_SU, allowed_US, path, threads):  # type: ignore[no-untyped-def]
     return bitslice_gpu.best_slots(_prepare_gpu(forest, user_FU.device), user_FU, cross_CSU, base_SU, allowed_US)
+
+
+@torch.library.custom_op("sto::draw_betas", mutates_args=(), device_types="cpu")
+def draw_betas(key_U: Tensor, a_US: Tensor, b_US: Tensor, round: int) -> Tensor:
+    """One Beta draw for each (user, slot) -> float32 [U, S]; keys int64 or uint64 [U]."""
+    key, a, b = (tensor.detach().numpy() for tensor in (key_U.view(torch.int64), a_US, b_US))
+    return torch.from_numpy(beta.draw_betas(key.view(np.uint64), a, b, round))
+
+
+@draw_betas.register_fake
+def _(key_U, a_US, b_US, round):  # type: ignore[no-untyped-def]
+    return a_US.new_empty(a_US.shape, dtype=torch.float32)
+
+
+@draw_betas.register_kernel("cuda")
+def _(key_U, a_US, b_US, round):  # type: ignore[no-untyped-def]
+    return beta_torch.draw_betas_torch(key_U, a_US, b_US, round)

@@ -83,3 +83,11 @@ def test_inputs_that_would_be_read_past_their_end_are_refused(what: str) -> None
 def test_inputs_of_a_training_graph_are_only_read() -> None:
     user = USER.clone().requires_grad_()
     assert torch.equal(slot_margins(FOREST, user, CROSS), slot_margins(FOREST, USER, CROSS))
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:DeprecationWarning", "ignore:.*:FutureWarning")
+def test_beta_draws_pass_the_operator_check() -> None:
+    key, shape = torch.arange(7), torch.full((7, 24), 0.7)
+    torch.library.opcheck(operators.draw_betas, (key, shape, shape + 1, 2))
+    meta = torch.ops.sto.draw_betas(*(t.to("meta") for t in (key, shape, shape)), 0)
+    assert (meta.shape, meta.dtype) == ((7, 24), torch.float32)
