@@ -40,6 +40,7 @@ from sto_engine.train_job import train
 WORLDS = ("attention", "send_hour", "drift")
 CAMPAIGNS, HISTORY_DAYS = 30, 30
 LATE = 10  # campaigns after which players are compared
+_OTHER_SEED = 1_000
 _MOST_LABEL_DAYS, _LEAST_LABEL_DAYS = 60, 14
 
 
@@ -75,7 +76,7 @@ def play(
     make = partial(make_record, cell, name, threads=options.threads, settings=settings)
     try:
         with TemporaryDirectory(prefix="sto-decisions-") as folder:
-            sender = _Sender(living, player, Path(folder), options, cell.seed)
+            sender = _Sender(cell, living, player, Path(folder), options)
             outcomes = [outcome.of(judged_U) for outcome in sender.campaigns()]
     except Exception as error:
         return make(None, seconds=time.monotonic() - began, failure=error)
@@ -89,13 +90,13 @@ def play(
 class _Sender:
     """One player's sender: his store, and what he sends and learns, campaign by campaign."""
 
-    def __init__(self, living: LivingWorld, player: Player | None, folder: Path, options: Options, seed: int) -> None:
-        self.living, self.player, self.folder, self.options, self.seed = living, player, folder, options, seed
+    def __init__(self, cell: Cell, living: LivingWorld, player: Player | None, folder: Path, options: Options) -> None:
+        self.living, self.player, self.folder, self.options = living, player, folder, options
+        self.world, self.seed = cell.world, cell.seed
         self._bundle: Path | None = None
-        world = folder / "world"
-        living.write(world)
         if player is not None:
-            engine.make_store(self._store, sorted((world / "events").iterdir()), world / "recipients.parquet")
+            _make_store(living, folder / "world", self._store)
+        self._prior = self._other_brand() if player is not None and player.has_prior else None
 
     def campaigns(self) -> Iterator[Outcome]:
         """Send one campaign after the other."""
@@ -120,7 +121,7 @@ class _Sender:
         """The rows of the run of a campaign's day. Until a model can be trained, `attention` decides."""
         setting, day = player.setting, self.living.date_of(campaign)
         if setting.needs_bundle and campaign % player.retrained == 0:
-            self._train(setting.config(*self._label_days(campaign), *self.options.settings), day)
+            self._train(campaign, day)
         if setting.needs_bundle and self._bundle is None:
             setting = engine.SETTINGS["attention"]
         request = ScoreRequest(
@@ -135,17 +136,37 @@ class _Sender:
         rmtree(done.run_dir)
         return rows
 
-    def _train(self, config: Config, day: date) -> None:
+    def _train(self, campaign: int, day: date) -> None:
         """The model of a day, in place of the former one where there is enough to learn from."""
-        bundle = self.folder / "bundle"
+        bundle, config = self.folder / "bundle", _trained(*self._label_days(campaign), *self.options.settings)
+        facts = (config, self.options.threads, self.seed, None, Silent())
         with suppress(BadData):
-            train(self._store, bundle, day, config, self.options.threads, self.seed, None, Silent(), force=True)
+            train(self._store, bundle, day, *facts, force=True, prior_bundle=self._prior)
             self._bundle = bundle
+
+    def _other_brand(self) -> Path:
+        """The bundle of a sender of the same world, with other people and a long history."""
+        plan, users, folder = self.living.plan, len(self.living.users), self.folder / "other"
+        other = LivingWorld(self.world, users, self.seed + _OTHER_SEED, 90, 1, end=plan.end)
+        _make_store(other, folder / "world", folder / "store")
+        facts = (_trained(*self.options.settings), self.options.threads, self.seed, None, Silent())
+        train(folder / "store", folder / "bundle", plan.end, *facts, force=True)
+        return folder / "bundle"
 
     def _label_days(self, campaign: int) -> tuple[str, ...]:
         """Two thirds of what there is are labels, as by default of 90 days; more would leave features nothing."""
         days = int(self.living.day_C[campaign]) * 2 // 3
         return (f"train.label_days={min(max(days, _LEAST_LABEL_DAYS), _MOST_LABEL_DAYS)}",)
+
+
+def _make_store(living: LivingWorld, world: Path, store: Path) -> None:
+    living.write(world)
+    engine.make_store(store, sorted((world / "events").iterdir()), world / "recipients.parquet")
+
+
+def _trained(*more: str) -> Config:
+    """What models are trained by."""
+    return engine.SETTINGS["boosted"].config(*more)
 
 
 def _best_hours(living: LivingWorld, campaign: int) -> pl.DataFrame:

@@ -14,14 +14,17 @@ FIXED = "fixed_10"
 
 @dataclass(frozen=True)
 class Player:
-    """A policy by its settings; where it needs a model that is trained every `retrained` campaigns."""
+    """A policy by its settings; where it needs a model, that is trained every `retrained` campaigns, and begins with
+    another brand's where `has_prior`."""
 
     setting: Setting
     retrained: int = 7
+    has_prior: bool = False
 
 
-def _player(name: str, *more: str, retrained: int = 7) -> Player:
-    return Player(Setting((*SETTINGS[name].overrides, *more), SETTINGS[name].needs_bundle), retrained)
+def _player(name: str, *more: str, retrained: int = 7, has_prior: bool = False) -> Player:
+    setting = SETTINGS[name]
+    return Player(Setting((*setting.overrides, *more), setting.needs_bundle or has_prior), retrained, has_prior)
 
 
 # what the arms decide needs no model, so the cheapest one stands behind them
@@ -40,9 +43,10 @@ _BURST = ("cold_start.burst_campaigns=4",)
 COLD: dict[str, Player | None] = {
     FIXED: _FIXED,
     **{
-        f"{PREFIX}{name}{suffix}": _player(name, *more, retrained=5)
+        f"{PREFIX}{name}{suffix}": _player(name, *more, retrained=1)
         for name in ("seed_histogram", "attention", "boosted")
         for suffix, more in (("", ()), ("_burst", _BURST))
     },
+    **{f"{PREFIX}{name}_prior": _player(name, retrained=1, has_prior=True) for name in ("attention", "boosted")},
     ORACLE: None,
 }

@@ -73,6 +73,14 @@ def test_until_there_is_enough_to_train_on_attention_decides() -> None:
     assert attention["captured_2h@1"] == 0  # nobody is known, so all get the control time
 
 
+def test_who_begins_with_another_brand_s_model_does_not_begin_at_ten() -> None:
+    cell = Cell("cold", "attention", "new_account", 0, 200)
+    settings = ("train.trees=3", "train.min_rows=200")
+    short = Options(campaigns=1, history_days=7, threads=1, settings=settings)
+    record = played(cell, "boosted_prior", Player(SETTINGS["boosted"], has_prior=True), short)
+    assert (record.values["captured_2h@1"] or 0) > 2  # cohorts say a little, which no own history does
+
+
 def test_of_a_cold_start_only_those_without_a_history_are_judged() -> None:
     new, everyone = (
         played(Cell("cold", "attention", start, 0, 400), ORACLE, None, Options(1, 10)).judged for start in cold.STARTS
