@@ -24,7 +24,7 @@ from sto_engine.history.providers import known_providers, provider_map
 from sto_engine.ingest.audience import read_audience
 from sto_engine.ingest.store import Store
 from sto_engine.models.bundle import Bundle, load_bundle
-from sto_engine.models.registry import make_policy
+from sto_engine.models.registry import for_type, make_policy
 from sto_engine.open_previous import open_previous
 from sto_engine.plan import Plan
 from sto_engine.previous import PastRun, Previous
@@ -85,7 +85,7 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress, on_gpu: b
     check_experiment(config.experiment, store.id_type)
     check_limits(config, store)
     bundle = load_bundle(request.bundle) if request.bundle is not None else None
-    policy = make_policy(config, bundle)
+    policy = for_type(make_policy(config, bundle), request.campaign_type)
     if request.dump_scores and not policy.has_chances:
         raise ConfigError(f"--dump-scores needs a policy with probabilities; {policy.name} has none")
     day = request.date or _default_date(store)

@@ -14,7 +14,7 @@ from sto_engine.history.bucket import Bucket
 from sto_engine.history.profile import build_profile
 from sto_engine.models.attention import Attention, tonights_priors
 from sto_engine.models.boosted import Boosted
-from sto_engine.models.features import Known, know
+from sto_engine.models.features import Known, attention_to, know
 from sto_engine.models.histogram import MIN_ACTS, PSEUDO_COUNTS, Histogram, smooth, smoothed
 from sto_engine.models.policy import Tensors
 from sto_engine.models.priors import Priors
@@ -40,11 +40,8 @@ def known_of(plan: Plan, bucket: Bucket, priors: Tensors) -> Known | None:
 def curves(plan: Plan, bucket: Bucket, priors: Tensors, known: Known | None) -> Curves:
     """The stages of the policy's curve by name, one number a slot each."""
     if known is not None and isinstance(plan.policy, Attention | Boosted):
-        window = windows(
-            known.priors.decay_T24[known.priors.target_type], LABEL_HOURS, plan.date.weekday(), plan.grid.slots
-        )
         stages = {"cohort": _cohort_rate(known), "personas": _persona_rate(known), "own": known.rate_48U}
-        return {f"p_2h_{name}": numbers(open_chances(rate, window)[:, 0]) for name, rate in stages.items()}
+        return {f"p_2h_{name}": _label_chances(plan.policy, known, plan, rate) for name, rate in stages.items()}
     profile = build_profile(bucket, plan.grid, plan.config.model.half_life_days)
     acts = {"acts": numbers(profile.acts_US[0])}
     if not isinstance(plan.policy, Histogram):
@@ -52,6 +49,14 @@ def curves(plan: Plan, bucket: Bucket, priors: Tensors, known: Known | None) -> 
     both_S = smoothed(profile, priors)[0][0]
     own_S = smooth(profile.acts_US)[0] if profile.acts_U[0] >= MIN_ACTS else np.zeros(plan.grid.slots)
     return {**acts, "acts_smoothed": numbers(own_S), "acts_of_cohort": numbers(both_S - own_S)}
+
+
+def _label_chances(policy: Attention | Boosted, known: Known, plan: Plan, rate_48U: Floats) -> list[float | None]:
+    """P(open within the label window) of every slot by these rates; `boosted` weighs the type of the campaign later."""
+    kind = policy.kind if isinstance(policy, Attention) else None
+    rate_48U, decay_24 = attention_to(rate_48U, known.priors, kind)
+    window = windows(decay_24, LABEL_HOURS, plan.date.weekday(), plan.grid.slots)
+    return numbers(open_chances(rate_48U, window)[:, 0])
 
 
 def usual(plan: Plan, known: Known | None) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class Attention:
     name: str = "attention"
     needs_sums: bool = True
     has_chances: bool = True
+    kind: int | None = None  # type of the campaign; None: the one that attention is fitted for
 
     @property
     def bundle_id(self) -> str | None:
@@ -47,14 +48,14 @@ class Attention:
         return history_sums(bucket, buckets, self.bundle)
 
     def reduce(self, parts: Iterable[Tensors]) -> dict[str, NDArray[Any]]:
-        return history_priors(parts, self.bundle, self.model)
+        return history_priors(parts, self.bundle, self.model, self.kind or 0)
 
     def weighed_by(self, priors: Tensors) -> Priors:
         return tonights_priors(priors, self.bundle)
 
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
         known = know(bucket, tonights_priors(priors, self.bundle), self.model.half_life_days)
-        p2_SU, p24_SU = chances(known, day.weekday(), self.grid.slots)
+        p2_SU, p24_SU = chances(known, day.weekday(), self.grid.slots, self.kind)
         p_SU = p24_SU if self.model.label == "open_24h" else p2_SU
         p_open_US = np.ascontiguousarray(p_SU.T, np.float32) if known.priors.has_sends else None
         utility_US = p_SU.T if self.model.w24 == 0 else blend(p_SU.T, p24_SU.T, self.model.w24)
@@ -73,11 +74,14 @@ def history_sums(bucket: Bucket, buckets: int, bundle: Bundle | None) -> dict[st
     return {**campaign_tensors(bucket), **sample, "window_ms": np.array([bucket.start_ms, bucket.end_ms])}
 
 
-def history_priors(parts: Iterable[Tensors], bundle: Bundle | None, model: Model) -> dict[str, NDArray[Any]]:
-    """Rates of tonight's campaigns; without a bundle every table of the priors. Parts in bucket order, read once."""
+def history_priors(
+    parts: Iterable[Tensors], bundle: Bundle | None, model: Model, kind: int = 0
+) -> dict[str, NDArray[Any]]:
+    """Rates of tonight's campaigns; without a bundle every table of the priors, attention fitted for campaigns of the
+    type `kind`. Parts in bucket order, read once."""
     found = read_history(parts, bundle is None)
     if found.sample is not None:
-        return fit_priors(found.sample, found.campaigns, found.window_ms, model.half_life_days).tensors()
+        return fit_priors(found.sample, found.campaigns, found.window_ms, model.half_life_days, kind).tensors()
     key_G, rate2_G, rate24_G = campaign_rates(found.campaigns)
     return {"campaign_key_G": key_G, "rate2_G": rate2_G, "rate24_G": rate24_G}
 

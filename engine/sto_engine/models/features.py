@@ -57,6 +57,8 @@ MONOTONE = tuple(int(name in (*LEVELS, *CROSS[:6])) for name in FEATURES)
 REGIONS = ("americas", "europe", "asia")
 SHAPES_OF_BASE = (0, 2)  # rows of CROSS that the base margin takes beside the levels
 SENDS_WIDTH_H = 1.0
+# days of a week in each cell
+DAYS_48 = np.repeat([5.0, 2.0], 24)[:, None]
 # a multiple of the scoring kernel's block
 BLOCK_USERS = 8_192
 
@@ -164,8 +166,12 @@ def know(
     )
 
 
-def build_features(known: Known, weekday: int, slots: int = 24) -> Features:
-    """Features of every (user, slot) for sends on a weekday (Monday 0) of a grid of 24 or 48 slots."""
+def build_features(known: Known, weekday: int, slots: int = 24, kind: int | None = None) -> Features:
+    """Features of every (user, slot) for sends on a weekday (Monday 0) of a grid of 24 or 48 slots.
+
+    `kind` is the campaign's type (None: the one that attention is fitted for); as in training, what it has of attention
+    is its power `follow`.
+    """
     p2_SU, p24_SU = chances(known, weekday, slots)
     users, per_hour = p2_SU.shape[1], slots // 24
     cross_XSU = np.empty((len(CROSS), slots, users), np.float32)
@@ -175,15 +181,33 @@ def build_features(known: Known, weekday: int, slots: int = 24) -> Features:
     means = [centred_logs(_on_grid(x_24U, per_hour), cross_XSU[2 + row]) for row, x_24U in enumerate(by_hour)]
     cross_XSU[5] = np.roll(cross_XSU[4], -per_hour, axis=0)
     cross_XSU[6] = _on_grid(known.sends_24U, per_hour)
+    if kind is not None and known.priors.follow_T[kind] != 1:
+        cross_XSU[:2] *= np.float32(known.priors.follow_T[kind])
     user_FU = np.concatenate([[level_attention_U, means[0]], profile(known)]).astype(np.float32)
     return Features(user_FU, cross_XSU, p2_SU, p24_SU)
 
 
-def chances(known: Known, weekday: int, slots: int = 24) -> tuple[Floats, Floats]:
-    """P(open within 2 h) and within 24 h by attention alone, of sends at each slot, float64 [S, U]."""
-    decay = known.priors.decay_T24[known.priors.target_type]
-    p2_SU, p24_SU = (open_chances(known.rate_48U, windows(decay, hours, weekday, slots)) for hours in (2, 24))
+def chances(known: Known, weekday: int, slots: int = 24, kind: int | None = None) -> tuple[Floats, Floats]:
+    """P(open within 2 h) and within 24 h by attention alone, of sends at each slot, float64 [S, U].
+
+    `kind` is the campaign's type (None: the one that attention is fitted for).
+    """
+    rate_48U, decay = attention_to(known.rate_48U, known.priors, kind)
+    p2_SU, p24_SU = (open_chances(rate_48U, windows(decay, hours, weekday, slots)) for hours in (2, 24))
     return p2_SU, p24_SU
+
+
+def attention_to(rate_48U: Floats, priors: Priors, kind: int | None = None) -> tuple[Floats, Floats]:
+    """Rates [48, U] and age decay [24] of campaigns of a type: its own decay, and the power `follow` of the rates that
+    attention has for its target type, each user's mean rate over the week as it was (models.fit_types)."""
+    if kind is None or kind == priors.target_type:
+        return rate_48U, priors.decay_T24[priors.target_type]
+    follow = priors.follow_T[kind]
+    if follow == 1:
+        return rate_48U, priors.decay_T24[kind]
+    powered_48U = rate_48U**follow
+    level_U = (DAYS_48 * rate_48U).sum(axis=0) / (DAYS_48 * powered_48U).sum(axis=0)
+    return powered_48U * level_U, priors.decay_T24[kind]
 
 
 def _on_grid(x_24U: Floats, per_hour: int) -> Floats:

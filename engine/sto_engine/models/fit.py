@@ -16,21 +16,22 @@ from sto_kernels.lanes import Floats
 
 
 def fit_priors(
-    sample: Sample, campaigns: Campaigns, window_ms: tuple[int, int], half_life_days: float | None = None
+    sample: Sample, campaigns: Campaigns, window_ms: tuple[int, int], half_life_days: float | None = None, kind: int = 0
 ) -> Priors:
-    """Every table of `Priors` from the events of a window, as the sample and the campaign sums hold them."""
-    return fit_with_evidence(sample, campaigns, window_ms, half_life_days)[0]
+    """Every table of `Priors` from the events of a window, as the sample and the campaign sums hold them; attention is
+    fitted for campaigns of the type `kind`."""
+    return fit_with_evidence(sample, campaigns, window_ms, half_life_days, kind)[0]
 
 
 def fit_with_evidence(
-    sample: Sample, campaigns: Campaigns, window_ms: tuple[int, int], half_life_days: float | None = None
+    sample: Sample, campaigns: Campaigns, window_ms: tuple[int, int], half_life_days: float | None = None, kind: int = 0
 ) -> tuple[Priors, Evidence]:
     """The priors, and what stands behind them."""
     key_G, rate2_G, rate24_G = campaign_rates(campaigns)
     place_C = np.searchsorted(key_G, sample.campaign_key_C)
     rates_C = (rate2_G[place_C], rate24_G[place_C])
     cohorts, cohort_U = len(sample.cohorts), sample.cohort_U
-    types = fit_types(sample.cleaned, sample.users, rates_C, cohort_U, cohorts, window_ms[1])
+    types = fit_types(sample.cleaned, sample.users, rates_C, cohort_U, cohorts, window_ms[1], kind)
     weights = Weights(*rates_C, types.decay_T24, types.follow_T)
     has_sends = bool(len(campaigns.key_C))
     counts = bucket_counts(sample.cleaned, sample.users, weights, window_ms, has_sends, half_life_days)

@@ -43,11 +43,13 @@ def fit_types(
     cohort_U: NDArray[np.int32],
     cohorts: int,
     end_ms: int,
+    wanted: int = 0,
 ) -> Types:
-    """Fit on the sample; types with hardly an open share the pooled decay and follow."""
+    """Fit on the sample for the type `wanted`, or, where it has too few opens, for the one that has most; types with
+    hardly an open share the pooled decay and follow."""
     opened_S = cleaned.latency_S >= 0
     opens_T = np.bincount(cleaned.type_S[opened_S], minlength=TYPES)
-    target = 0 if opens_T[0] >= MIN_OPENS else int(opens_T.argmax())
+    target = wanted if opens_T[wanted] >= MIN_OPENS else int(opens_T.argmax())
     first = min(DECAY_USERS, users)
     pooled_24 = age_decay(cleaned, first, rates_C[1], end_ms)
     decay_T24, follow_T = np.repeat(pooled_24[None], TYPES, axis=0), np.ones(TYPES)

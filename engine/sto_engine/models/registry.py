@@ -1,6 +1,7 @@
 """From a configuration and a bundle to the policy that decides."""
 
 import difflib
+from dataclasses import replace
 
 from sto_engine.config import POLICIES, PRESETS, Config
 from sto_engine.errors import ConfigError
@@ -18,6 +19,7 @@ from sto_engine.models.seeds import (
     SeedThompson,
 )
 from sto_engine.slots import grid_of
+from sto_engine.tables import CAMPAIGN_TYPES
 
 AVAILABLE = ("histogram", "attention", "boosted")
 PRESETS_AVAILABLE = (SEED_HISTOGRAM, SEED_BOOSTED, SEED_THOMPSON)
@@ -45,6 +47,13 @@ def make_policy(config: Config, bundle: Bundle | None) -> Policy:
         raise ConfigError(f'model.policy = "{name}" needs a trained bundle; pass --bundle (make one: sto-engine train)')
     _check_bundle(config, bundle)
     return Boosted(grid, model, bundle) if bundle.preset is None else SeedBoosted(grid, model, bundle)
+
+
+def for_type(policy: Policy, campaign_type: str) -> Policy:
+    """The policy for campaigns of a type of CAMPAIGN_TYPES; the same where it does not tell types apart."""
+    if isinstance(policy, Attention | Boosted):
+        return replace(policy, kind=CAMPAIGN_TYPES.index(campaign_type))
+    return policy
 
 
 def _check_bundle(config: Config, bundle: Bundle) -> None:
