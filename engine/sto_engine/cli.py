@@ -159,7 +159,7 @@ def compact(setup: Setup, store: Path, buckets: int | None) -> None:
 @click.option("--date", type=day, metavar="DATE", help="Local day to send on; default: the day after the store's.")
 @click.option("--audience", type=PATH, metavar="FILE", help="Recipients of this campaign; default: all in the store.")
 @click.option("--campaign", metavar="ID", help="Written to every row.")
-@click.option("--campaign-type", default="promo", metavar="TYPE", help="Default: promo.")
+@click.option("--campaign-type", default="promo", metavar="TYPE", help="promo (default) or trigger.")
 @click.option("--channel", default="email", metavar="NAME", help="Default: email.")
 @click.option("--not-before", "not_before_ms", type=timestamp_ms, metavar="TIME", help="Earliest send; ISO with zone.")
 @click.option(

@@ -126,6 +126,9 @@ class Audit(Section):
 
 
 class Train(Section):
+    """`campaign_type`: the type of campaign whose hours are learnt; a bundle for each that is scored is best."""
+
+    campaign_type: Literal["promo", "trigger"] = "promo"
     label_days: Annotated[int, Field(ge=1, le=36500)] = 60
     outcome_lag_hours: Annotated[float, Field(ge=0)] = 6
     min_label_days: Annotated[int, Field(ge=1)] = 14

@@ -112,7 +112,7 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress, on_gpu: b
     if on_gpu and bundle is not None:
         facts["device"] = "cuda"
     run_id = hashlib.sha256(canonical_json(facts)).hexdigest()[:16]
-    warnings = _warnings(plan)
+    warnings = [*_warnings(plan), *_other_type(request.campaign_type, bundle)]
     for warning in warnings:
         progress.warn("check", detail=warning)
     quarantined = audience.quarantined if audience is not None else dict(store.recipients_quarantined)
@@ -204,6 +204,19 @@ def _warnings(plan: Plan) -> list[str]:
             "pass an earlier --date or raise model.history_days"
         )
     return warnings
+
+
+def _other_type(campaign_type: str, bundle: Bundle | None) -> list[str]:
+    """A bundle learns the hours of one type of campaign, and another's follow them only so far."""
+    if bundle is None or bundle.preset is not None or campaign_type == "promo":
+        return []
+    learnt = CAMPAIGN_TYPES[bundle.priors.target_type]
+    if learnt == campaign_type:
+        return []
+    return [
+        f'bundle {bundle.path} learnt the hours of "{learnt}" campaigns; for --campaign-type {campaign_type} train one '
+        f'by train.campaign_type = "{campaign_type}"'
+    ]
 
 
 def _facts(request: ScoreRequest, plan: Plan, bundle: Bundle | None, prices: PastRun | None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from sto_engine.models.bundle import Bundle, read_tensors, tensor_bytes
 from sto_engine.models.fit import fit_with_evidence
 from sto_engine.models.inherit import inherit
 from sto_engine.models.priors import Priors
+from sto_engine.tables import CAMPAIGN_TYPES
 from sto_engine.train.draw import Hashes, count_bins, in_bin
 from sto_engine.train.moments import Span, bucket_moments, moment_parts
 from sto_engine.train.row_files import RowFile, write_rows
@@ -88,7 +89,8 @@ def moment_priors(source: Source, names: Sequence[str], end_ms: int, other: Prio
     assert found.sample is not None
     window_ms = (window_start(end_ms, source.config), end_ms)
     half_life_days = source.config.model.half_life_days
-    own, evidence = fit_with_evidence(found.sample, found.campaigns, window_ms, half_life_days)
+    kind = CAMPAIGN_TYPES.index(source.config.train.campaign_type)
+    own, evidence = fit_with_evidence(found.sample, found.campaigns, window_ms, half_life_days, kind)
     used = own if other is None else inherit(own, evidence, other)
     return MomentPriors(own, used, float(evidence.users_C.sum()))
 
