@@ -44,7 +44,7 @@ def test_over_many_nights_slots_come_as_often_as_stated() -> None:
     allowed_US[0, :20], allowed_US[2, 8:18] = False, False
     new_U, b2b_U = np.array([1, 1, 1, 0, 0], np.bool_), np.array([0, 1, 1, 1, 0], np.bool_)
     known = cold_start.Newness(np.array([1, 1, 1, 1, 0], np.bool_), new_U, b2b_U, ~yes)
-    h_U, model_U, nights = hash_integers(np.arange(5)), np.array([23, 20, 5, 9, 9], np.uint8), 20_000
+    h_U, model_U, nights = hash_integers(np.arange(5)), np.array([23, 20, 5, 9, 9], np.uint8), 8_000
     seen_US = np.zeros((5, 24))
     for night in range(nights):
         draw = cold_start.draw(settings, hours_S, known, allowed_US, yes, (h_U, night % 7, f"night {night}"))
@@ -184,7 +184,7 @@ FEW = "capacity.max_slot_share=0.06"
 @pytest.mark.parametrize("keys", [[], [FEW]], ids=["free", "limited"])
 def test_propensities_weigh_every_slot_to_all_recipients(sender: Sender, tmp_path: Path, keys: list[str]) -> None:
     """The sum of 1 / P over a slot's rows is the number of recipients, on average over draws."""
-    seeds, total_S = 6, np.zeros(24)
+    seeds, total_S = 4, np.zeros(24)
     for seed in range(seeds):
         rows = rows_of(sender.store, tmp_path, *LIMITED, *keys, seed=seed, date=ORDINARY)
         total_S += counted(rows)

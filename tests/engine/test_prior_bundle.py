@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from executors import Travelling
 from histories import DAY, Row, before, frame_of, mail, people, store_of
 from sto_engine.config import load_config
 from sto_engine.errors import BadData, ConfigError, InputMissing, UsageError
@@ -140,15 +141,15 @@ def test_enough_history_is_trained_and_says_more_than_the_other_brand(other: Pat
     assert {before_it[user] for user in range(321, 340, 2)} <= {12, 13}
 
 
-def test_a_bundle_depends_on_neither_buckets_nor_threads(other: Path, tmp_path: Path) -> None:
+def test_a_bundle_depends_on_neither_buckets_nor_threads_nor_machines(other: Path, tmp_path: Path) -> None:
     rows = frame_of(habits(range(30), HOURS, days=10))
-    stores = [store_of(rows, tmp_path / f"{n}", recipients(range(40)), buckets=n).path for n in (1, 4)]
-    for number, store in enumerate(stores):
-        for threads in (1, 3):
-            fit(store, tmp_path / f"b-{number}-{threads}", prior=other, threads=threads)
-    assert files_of(tmp_path / "b-1-1") == files_of(tmp_path / "b-1-3")
-    one, four = (load_bundle(tmp_path / f"b-{number}-1").tensors for number in (0, 1))
-    assert {name for name in one if not np.array_equal(one[name], four[name])} == set()
+    one, four = (store_of(rows, tmp_path / f"{n}", recipients(range(40)), buckets=n).path for n in (1, 4))
+    fit(one, tmp_path / "one", prior=other)
+    fit(four, tmp_path / "four", prior=other, threads=3)
+    fit(four, tmp_path / "away", prior=other, executor=Travelling())
+    assert files_of(tmp_path / "four") == files_of(tmp_path / "away")
+    found, wanted = (load_bundle(tmp_path / name).tensors for name in ("one", "four"))
+    assert {name for name in wanted if not np.array_equal(found[name], wanted[name])} == set()
 
 
 def test_the_day_of_the_bundle_is_kept_only_with_the_same_prior(other: Path, empty: Path, tmp_path: Path) -> None:
