@@ -8,10 +8,18 @@ from sto_engine.config_base import Hours, Section, Share
 
 
 class Bandit(Section):
-    """Thompson sampling. `prior`: where the Beta posteriors start; `discount`: what a day leaves of an outcome."""
+    """Thompson sampling on Beta posteriors of each recipient and slot.
+
+    `prior`: where they start: what `attention` or the bundle says (contextual), the cohort's outcomes, or flat.
+    `discount`: what a day leaves of an outcome (contextual: of attention's history too); default: what foretells recent
+    outcomes best. `sharpen`: how many times as sure as the posterior draws are. `propensity_draws`: draws behind a
+    stated propensity.
+    """
 
     prior: Literal["contextual", "cohort", "flat"] = "contextual"
     discount: Annotated[float, Field(gt=0, le=1)] | None = None
+    sharpen: Annotated[float, Field(ge=1, le=1e6)] = 4.0
+    propensity_draws: Annotated[int, Field(ge=10, le=100_000)] = 100
 
 
 class BestDay(Section):

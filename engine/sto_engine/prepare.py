@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import sto_engine
-from sto_engine.assign.arms import check_experiment
+from sto_engine.assign.arms import check_experiment, occasion_of
 from sto_engine.assign.cold_start import office_hours
 from sto_engine.assign.frequency import check_frequency
 from sto_engine.assign.plan_json import Told
@@ -85,10 +85,11 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress, on_gpu: b
     check_experiment(config.experiment, store.id_type)
     check_limits(config, store)
     bundle = load_bundle(request.bundle) if request.bundle is not None else None
-    policy = for_type(make_policy(config, bundle), request.campaign_type)
+    day = request.date or _default_date(store)
+    policy = make_policy(config, bundle, occasion_of(day, request.campaign), request.seed)
+    policy = for_type(policy, request.campaign_type)
     if request.dump_scores and not policy.has_chances:
         raise ConfigError(f"--dump-scores needs a policy with probabilities; {policy.name} has none")
-    day = request.date or _default_date(store)
     audience = read_audience(request.audience, store, config) if request.audience is not None else None
     prices_run, prices = _replayed(request, store, day)
     plan = Plan(

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sto_engine.train.base import WEIGHT_KEPT, WEIGHT_PRIOR, WEIGHT_RIDGE, fit_base
+from sto_engine.models.ridge import BASE_PRIOR, BASE_RIDGE
+from sto_engine.train.base import WEIGHT_KEPT, fit_base
 from sto_engine.train.fit import isotonic
 from sto_engine.train.quality import auc, auc_error, calibration_error, figures, is_worse, logloss
 
@@ -111,9 +112,9 @@ def test_base_weights_are_the_ridge_fit_with_its_shapes_halved() -> None:
 
     def loss(weight: np.ndarray) -> float:
         margin = inputs @ weight + offset
-        return float((np.logaddexp(0, margin) - label * margin).sum() + WEIGHT_RIDGE @ (weight - WEIGHT_PRIOR) ** 2 / 2)
+        return float((np.logaddexp(0, margin) - label * margin).sum() + BASE_RIDGE @ (weight - BASE_PRIOR) ** 2 / 2)
 
-    best = scipy.minimize(loss, WEIGHT_PRIOR, method="BFGS", options={"gtol": 1e-5}).x
+    best = scipy.minimize(loss, BASE_PRIOR, method="BFGS", options={"gtol": 1e-5}).x
     found = fit_base(inputs, label, offset).weight_5
     np.testing.assert_allclose(found[1:], (best * WEIGHT_KEPT)[1:], atol=1e-4)
 

@@ -134,16 +134,7 @@ def know(
 ) -> Known:
     """Count the bucket's events and fit every user's curves under the priors."""
     own = known_traits or traits(bucket.users, priors, bucket.end_ms)
-    users, cohort_U, key_C = len(bucket.users), own.cohort_U, bucket.campaign_key_C
-    rate2_C, rate24_C = (look_up(key_C, priors.campaign_key_G, rate) for rate in (priors.rate2_G, priors.rate24_G))
-    counts = bucket_counts(
-        bucket.cleaned,
-        users,
-        Weights(rate2_C, rate24_C, priors.decay_T24, priors.follow_T),
-        (bucket.start_ms, bucket.end_ms),
-        priors.has_sends,
-        half_life_days,
-    )
+    cohort_U, counts = own.cohort_U, counts_at(bucket, priors, bucket.end_ms, half_life_days)
     rate_48U = attention_rates(
         counts.opens_U48,
         counts.exposure_U48,
@@ -163,6 +154,20 @@ def know(
         slot_rates(counts.opens2_U24, counts.sends2_U24, cohort_U, priors.slot_rate_C24),
         act_shapes(counts.acts_U24, cohort_U, priors.act_shape_C24),
         smooth_counts(counts.seen_U24, SENDS_WIDTH_H),
+    )
+
+
+def counts_at(bucket: Bucket, priors: Priors, end_ms: int, half_life_days: float | None = None) -> Counts:
+    """What was to be counted of everyone at a moment of the bucket's history."""
+    key_C = bucket.campaign_key_C
+    rate2_C, rate24_C = (look_up(key_C, priors.campaign_key_G, rate) for rate in (priors.rate2_G, priors.rate24_G))
+    return bucket_counts(
+        bucket.cleaned,
+        len(bucket.users),
+        Weights(rate2_C, rate24_C, priors.decay_T24, priors.follow_T),
+        (bucket.start_ms, end_ms),
+        priors.has_sends,
+        half_life_days,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from sto_engine.config import POLICIES, PRESETS, Config
 from sto_engine.errors import ConfigError
 from sto_engine.models.attention import Attention
+from sto_engine.models.bandit import Bandit
 from sto_engine.models.boosted import Boosted
 from sto_engine.models.bundle import Bundle
 from sto_engine.models.histogram import Histogram
@@ -21,12 +22,14 @@ from sto_engine.models.seeds import (
 from sto_engine.slots import grid_of
 from sto_engine.tables import CAMPAIGN_TYPES
 
-AVAILABLE = ("histogram", "attention", "boosted")
+AVAILABLE = ("histogram", "attention", "boosted", "bandit")
 PRESETS_AVAILABLE = (SEED_HISTOGRAM, SEED_BOOSTED, SEED_THOMPSON)
 
 
-def make_policy(config: Config, bundle: Bundle | None) -> Policy:
+def make_policy(config: Config, bundle: Bundle | None, occasion: str = "", seed: int = 0) -> Policy:
     """The policy of `model.preset` or `model.policy` (default: the bundle's, without one `attention`).
+
+    `occasion` and `seed` name the draws of policies that draw.
 
     Raises ConfigError (78) for a policy that does not exist or not yet, or that lacks its bundle.
     """
@@ -43,6 +46,8 @@ def make_policy(config: Config, bundle: Bundle | None) -> Policy:
     if name == "attention":
         usable = bundle if bundle is not None and bundle.preset is None else None
         return Attention(grid, model, usable)
+    if name == "bandit":
+        return _bandit(config, bundle, occasion, seed)
     if bundle is None:
         raise ConfigError(f'model.policy = "{name}" needs a trained bundle; pass --bundle (make one: sto-engine train)')
     _check_bundle(config, bundle)
@@ -54,6 +59,24 @@ def for_type(policy: Policy, campaign_type: str) -> Policy:
     if isinstance(policy, Attention | Boosted):
         return replace(policy, kind=CAMPAIGN_TYPES.index(campaign_type))
     return policy
+
+
+def _bandit(config: Config, bundle: Bundle | None, occasion: str, seed: int) -> Policy:
+    model, settings = config.model, config.bandit
+    if bundle is not None:
+        _check_bundle(config, bundle)
+        if bundle.preset is not None or settings.prior != "contextual":
+            raise ConfigError(
+                f'model.policy = "bandit" takes a bundle of policy "boosted" and bandit.prior = "contextual"; found '
+                f'bandit.prior = "{settings.prior}", a bundle of preset {bundle.preset}; leave --bundle out'
+            )
+    elif settings.prior == "contextual":
+        _check_label("attention", model.label)
+    if model.w24:
+        raise ConfigError(
+            f'model.w24 = {model.w24} is not for model.policy = "bandit", whose outcomes are of one label'
+        )
+    return Bandit(grid_of(config.slots.grid), model, settings, config.train.outcome_lag_hours, bundle, occasion, seed)
 
 
 def _check_bundle(config: Config, bundle: Bundle) -> None:

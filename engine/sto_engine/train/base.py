@@ -1,7 +1,7 @@
 """The margin that the forest starts from: what attention and the send hour say, weighed by a ridge logistic regression.
 
     offset = log appeal of the campaign in the label period (history.rates), apart from its hour; not known at scoring
-    base   = w . [1, two levels, two shapes], w shrunk towards WEIGHT_PRIOR, the weights of the shapes then halved
+    base   = w . [1, two levels, two shapes], w shrunk towards BASE_PRIOR, the weights of the shapes then halved
 
 The forest earns what was halved; with the whole shapes it learns too little (recipe, section 6). Types of mail other
 than the one to be scored have a level of their own, which their rows need and scoring does not. N rows, T types.
@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 
 from sto_engine.history.rates import TYPES, fit_appeal
 from sto_engine.models.features import CROSS, FEATURES, LEVELS, SHAPES_OF_BASE
+from sto_engine.models.ridge import BASE_PRIOR, BASE_RIDGE, dot, fit_logistic
 from sto_kernels.lanes import Floats
 
-WEIGHT_PRIOR = np.array([0.0, 0.7, 0.3, 0.9, 0.3])
-WEIGHT_RIDGE = np.array([0.01, 20.0, 20.0, 100.0, 100.0])
 WEIGHT_KEPT = np.array([1.0, 1.0, 1.0, 0.5, 0.5])
-STEPS, HALVINGS = 50, 30
 COLUMNS = tuple(FEATURES.index(name) for name in (*LEVELS, *(CROSS[row] for row in SHAPES_OF_BASE)))
 
 
@@ -32,7 +30,7 @@ class Base:
 
     def margins(self, inputs_N5: Floats, type_N: NDArray[np.int8] | None = None) -> Floats:
         """The base margin of each row, float64 [N]; without `type_N` as it is scored."""
-        margin_N = _dot(inputs_N5, self.weight_5)
+        margin_N = dot(inputs_N5, self.weight_5)
         return margin_N if type_N is None else margin_N + self.level_T[type_N]
 
 
@@ -84,58 +82,23 @@ def fit_base(
     A level or shape that would weigh against opens weighs nothing, as the forest may only raise by it; constant and
     types are fitted anew to the halved shapes, since a forest of few rows has no leaf to mend them.
     """
-    n, five = len(label_N), len(WEIGHT_PRIOR)
+    n, five = len(label_N), len(BASE_PRIOR)
     heavy_N = np.ones(n) if weight_N is None else weight_N.astype(np.float64)
     other_NT = np.eye(TYPES)[np.zeros(n, np.int8) + target if type_N is None else type_N]
     other_NT[:, target] = 0.0
     inputs = np.concatenate([inputs_N5, other_NT], axis=1)
-    prior, ridge = np.append(WEIGHT_PRIOR, np.zeros(TYPES)), np.append(WEIGHT_RIDGE, np.full(TYPES, WEIGHT_RIDGE[0]))
+    prior, ridge = np.append(BASE_PRIOR, np.zeros(TYPES)), np.append(BASE_RIDGE, np.full(TYPES, BASE_RIDGE[0]))
     free, fitted = np.arange(five + TYPES), np.zeros(five + TYPES)
     while True:
-        found = _fit(inputs[:, free], label_N, heavy_N, offset_N, prior[free], ridge[free])
+        found = fit_logistic(inputs[:, free], label_N, heavy_N, offset_N, prior[free], ridge[free])
         kept = (found >= 0) | (free == 0) | (free >= five)
         if kept.all():
             break
         free = free[kept]
     fitted[free] = found
     fitted[:five] *= WEIGHT_KEPT
-    rest_N = offset_N + _dot(inputs[:, 1:five], fitted[1:five])
+    rest_N = offset_N + dot(inputs[:, 1:five], fitted[1:five])
     plain = np.append(0, np.arange(five, five + TYPES))
-    fitted[plain] = _fit(inputs[:, plain], label_N, heavy_N, rest_N, fitted[plain], ridge[plain])
+    fitted[plain] = fit_logistic(inputs[:, plain], label_N, heavy_N, rest_N, fitted[plain], ridge[plain])
     fitted[five + target] = 0.0
     return Base(fitted[:five], fitted[five:])
-
-
-def _fit(
-    inputs_NP: Floats,
-    label_N: NDArray[np.float32],
-    heavy_N: Floats,
-    offset_N: Floats,
-    prior_P: Floats,
-    ridge_P: Floats,
-) -> Floats:
-    """Ridge logistic regression around a prior by Newton steps, halved until they lower the loss, float64 [P]."""
-
-    def loss(weight_P: Floats) -> float:
-        margin_N = _dot(inputs_NP, weight_P) + offset_N
-        losses_N = heavy_N * (np.logaddexp(0, margin_N) - label_N * margin_N)
-        return float(np.sum(losses_N) + ridge_P @ (weight_P - prior_P) ** 2 / 2)
-
-    weight, least = prior_P, loss(prior_P)
-    for _ in range(STEPS):
-        p_N = np.exp(-np.logaddexp(0, -_dot(inputs_NP, weight) - offset_N))
-        curve = np.einsum("ni,n,nj->ij", inputs_NP, heavy_N * p_N * (1 - p_N), inputs_NP, optimize=False)
-        slope = np.einsum("ni,n->i", inputs_NP, heavy_N * (label_N - p_N)) - ridge_P * (weight - prior_P)
-        step = np.linalg.solve(curve + np.diag(ridge_P), slope)
-        for _ in range(HALVINGS):
-            if (found := loss(weight + step)) < least:
-                break
-            step = step / 2
-        else:
-            break
-        weight, least = weight + step, found
-    return np.asarray(weight)
-
-
-def _dot(inputs_N5: Floats, weight_5: Floats) -> Floats:
-    return np.asarray(np.einsum("ni,i->n", inputs_N5, weight_5))
