@@ -5,7 +5,7 @@ U users, S slots.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from sto_engine.assign import arms, cold_start
 from sto_engine.assign.census import Census
 from sto_engine.assign.gain import Gain, gain_of
+from sto_engine.assign.regret import Regret, regret_of
 from sto_engine.assign.spread import SpreadKey
 from sto_engine.assign.window import ZoneSlots
 from sto_engine.assign.worth import worth_US
+from sto_engine.contest import Contest, contest_of, model_chances
 from sto_engine.entry import Entry, given_slots
 from sto_engine.models.policy import Utilities
 from sto_engine.plan import Plan
@@ -44,17 +46,19 @@ class BucketCounts:
     cold: Counter[str] = field(default_factory=Counter)
     spread: Counter[SpreadKey] = field(default_factory=Counter)
     gain: Gain = field(default_factory=Gain)
+    regret: Regret = field(default_factory=Regret)
     census: Census = field(default_factory=Census)
 
 
 @dataclass(frozen=True)
 class Chosen:
     """Columns of the staged rows; `worth_US` (with what holds a slot, before masks but for office hours) is None where
-    nobody asks, and so is `explore_US`, the chances of the explore arm."""
+    nobody asks, and so is `explore_US`, the chances of the explore arm, and `contest`, where nothing is drawn."""
 
     rows: pl.DataFrame
     worth_US: NDArray[np.float32] | None
     explore_US: NDArray[np.float64] | None
+    contest: Contest | None = None
 
 
 def choose(plan: Plan, entry: Entry, utilities: Utilities, last_U: NDArray[np.uint8], counts: BucketCounts) -> Chosen:
@@ -71,12 +75,16 @@ def choose(plan: Plan, entry: Entry, utilities: Utilities, last_U: NDArray[np.ui
     if wanted is not worth:
         counts.held.update(_kept(preferred_U[follows_U], model_slot_U[follows_U], last_U[follows_U]))
     slot_U = given_slots(plan, entry, model_slot_U)
-    explore_US = _explore(plan, entry, worth, slot_U)
-    if worth is not None and not zones.hours_US().all():
+    known = _known_worths(plan, utilities, worth, reason_U, zones)
+    explore_US = _explore(plan, entry, known, slot_U)
+    if known is not None and not zones.hours_US().all():
         masks = zones.exists_US(), zones.hours_US()
-        counts.gain = gain_of(worth, *masks, control, model_slot_U, follows_U, utilities.p_open_US is not None)
+        counts.gain = gain_of(known, *masks, control, model_slot_U, follows_U, utilities.p_open_US is not None)
+    contest = contest_of(entry.allowed_US, utilities, suits_US, reason_U != FALLBACK, (worth, wanted))
+    if contest is not None and utilities.p_open_US is not None:
+        counts.regret = regret_of(utilities.p_open_US, contest.suits_US, model_slot_U, follows_U)
     _tell_given(entry, reason_U, counts)
-    own_U = entry.own_chances(slot_U, slot_U == model_slot_U)
+    own_U = entry.own_chances(slot_U, model_chances(plan, contest, slot_U, model_slot_U))
     chance_U = arms.propensities(slot_U, own_U, control, zones.n_allowed_U(), arm_U, plan.config.experiment, explore_US)
     names, provider_U = encode(entry.users["provider"])
     count(counts, zones, slot_U, arm_U, reason_U, (names, provider_U))
@@ -94,7 +102,20 @@ def choose(plan: Plan, entry: Entry, utilities: Utilities, last_U: NDArray[np.ui
         preferred_slot=pl.Series(preferred_U),
         n_eff=pl.Series(np.asarray(utilities.n_eff_U, np.float32)),
     )
-    return Chosen(rows, _soft(plan, wanted, entry, suits_US), explore_US)
+    return Chosen(rows, _soft(plan, wanted, entry, suits_US), explore_US, contest)
+
+
+def _known_worths(
+    plan: Plan,
+    utilities: Utilities,
+    worth: NDArray[np.float32] | None,
+    reason_U: NDArray[np.uint8],
+    zones: ZoneSlots,
+) -> NDArray[np.float32] | None:
+    """Worths as the policy knows them: of one that draws, its means, since a draw flatters the slot that it picks."""
+    if worth is None or utilities.belief is None or utilities.p_open_US is None:
+        return worth
+    return _worths(plan, replace(utilities, utility_US=utilities.p_open_US, measure="chance"), reason_U, zones)
 
 
 def _suits(entry: Entry, reason_U: NDArray[np.uint8]) -> NDArray[np.bool_] | None:

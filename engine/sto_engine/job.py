@@ -25,6 +25,7 @@ from sto_engine.errors import FingerprintMismatch
 from sto_engine.executor import Executor, Threads
 from sto_engine.files import canonical_json, folder_lock, write_atomic
 from sto_engine.ingest.store import Store
+from sto_engine.models.bandit import Bandit
 from sto_engine.output import manifest as runs
 from sto_engine.output.load import Load, load_csv
 from sto_engine.output.report import metrics, spread_summary, summarise
@@ -118,6 +119,7 @@ class Decided:
     notes: list[str]
     timings: dict[str, float]
     priced: Priced | None = None
+    bandit: dict[str, Any] | None = None
 
     @property
     def counts(self) -> BucketCounts:
@@ -151,11 +153,13 @@ def _decide(run: Path, prepared: Prepared, request: ScoreRequest, progress: Prog
     phases = Phases(work, executor, progress)
     priors = phases.priors()
     laps.end("priors")
+    bandit = plan.policy.told(priors) if isinstance(plan.policy, Bandit) else None
     if not plan.is_priced:
         staged = phases.stage_all(priors)
         laps.end("choose")
         minutes, _ = window_minutes({}, {}, plan.config.spread, plan.grid.minutes)
-        return Decided(phases, staged, _spread(plan, staged.counts, minutes), minutes, [], laps.seconds)
+        spread = _spread(plan, staged.counts, minutes)
+        return Decided(phases, staged, spread, minutes, [], laps.seconds, bandit=bandit)
     census = phases.demand()
     preflight(plan, census, progress)
     laps.end("pre-flight")
@@ -166,7 +170,7 @@ def _decide(run: Path, prepared: Prepared, request: ScoreRequest, progress: Prog
     spread = _spread(plan, priced.counts, priced.window_minutes)
     for note in priced.notes:
         progress.info("capacity", detail=note)
-    return Decided(phases, staged, spread, priced.window_minutes, priced.notes, laps.seconds, priced)
+    return Decided(phases, staged, spread, priced.window_minutes, priced.notes, laps.seconds, priced, bandit)
 
 
 def _spread(plan: Plan, counts: BucketCounts, minutes: int) -> SpreadPlan:
@@ -198,6 +202,8 @@ def _summary(prepared: Prepared, decided: Decided, load: Load) -> dict[str, Any]
     body = summarise(head, total, quarantined, plan.grid.slots, open_slots, [*prepared.warnings, *decided.notes])
     if decided.priced is not None:
         body |= summary_blocks(decided.priced, decided.load_before, load)
+    if decided.bandit is not None:
+        body["bandit"] = {**decided.bandit, **total.regret.summary()}
     timings = {name: round(seconds, 3) for name, seconds in decided.timings.items()}
     return {**body, "spread": spread_summary(total, decided.minutes), "timings_s": timings}
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from sto_engine.assign.census import Census
 from sto_engine.assign.gain import Gain
+from sto_engine.assign.regret import Regret
 from sto_engine.assign.spread import SpreadKey
 from sto_engine.choose import BucketCounts
 from sto_engine.executor import Executor, Place, Told
@@ -71,6 +72,7 @@ def counts_to_json(counts: BucketCounts) -> dict[str, Any]:
         "nan_rows": counts.nan_rows,
         "spread": spread,
         "gain": counts.gain.to_json(),
+        "regret": counts.regret.to_json(),
         "census": counts.census.to_json(),
         **json.loads(json.dumps(tallies)),
     }
@@ -84,6 +86,7 @@ def counts_from_json(record: Mapping[str, Any]) -> BucketCounts:
         nan_rows=record["nan_rows"],
         spread=Counter(spread_of(record)),
         gain=Gain.from_json(record["gain"]),
+        regret=Regret.from_json(record["regret"]),
         census=Census.from_json(record["census"]),
         **tallies,
     )

@@ -142,7 +142,7 @@ class Rounds:
             moves += Moves(**record["moves"])
         total.suppressed.update(was.suppressed)
         total.audience, total.nan_rows, total.held = was.audience, was.nan_rows, was.held
-        total.preferred, total.gain, total.cold = was.preferred, was.gain, was.cold
+        total.preferred, total.gain, total.regret, total.cold = was.preferred, was.gain, was.regret, was.cold
         return total, moves
 
     def _planned(self, market: Market, may_defer: bool) -> tuple[StagedBook, Terms, Outcome]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -16,6 +17,7 @@ from sto_engine.assign import arms, cold_start
 from sto_engine.assign.market import Market
 from sto_engine.assign.window import ZoneSlots, zone_slots
 from sto_engine.choose import BucketCounts, Chosen, count
+from sto_engine.contest import CONTEST, model_chances, staged_contest
 from sto_engine.entry import PINNED, Entry, weights_of
 from sto_engine.plan import Plan
 from sto_engine.tables import ARMS, REASONS
@@ -54,6 +56,8 @@ def stage_offers(
         rows = rows.with_columns(pl.Series("explore", chosen.explore_US.astype(np.float32)))
     if entry.draw is not None:
         rows = rows.with_columns(pl.Series("share", entry.draw.share_U), pl.Series("target", entry.draw.target_US))
+    if chosen.contest is not None:
+        rows = rows.with_columns(**chosen.contest.staged(weight_U))
     if p_open_US is None:
         return rows
     chance = offers_of(p_open_US, np.isfinite(p_open_US), group_U, h_U)
@@ -104,7 +108,8 @@ def read_bucket(plan: Plan, market: Market, table: pa.Table) -> StagedBucket:
     wishes = Offers(codes(table, "worth", plan.grid.slots), *columns, group_U, rows["h"].to_numpy())
     # draws of the model arm have the reason that the explore arm has
     pinned_U = np.isin(_arm_codes(rows["arm"]), PINNED) | (rows["reason"].cast(pl.String) == "explore").to_numpy()
-    return StagedBucket(rows.drop("worth", "p", "explore", "target", strict=False), zones, wishes, pinned_U)
+    rows = rows.drop("worth", "p", "explore", "target", cs.starts_with(CONTEST), strict=False)
+    return StagedBucket(rows, zones, wishes, pinned_U)
 
 
 def codes(table: pa.Table, name: str, slots: int) -> NDArray[Any]:
@@ -159,7 +164,9 @@ def settle(
     moved_U = (slot_U != staged.slot_U) & sent_U
     model_U = _model_slots(market, staged, slot_U, noise)
     arm_U = _arm_codes(rows["arm"])
-    own_U = _own_chances(table, rows, at_U, at_U == model_U, plan.grid.slots)
+    cost_US = noise.cost_GS[staged.wishes.group_U]
+    own_U = model_chances(plan, staged_contest(table, plan.grid.slots), at_U, model_U, cost_US)
+    own_U = _own_chances(table, rows, at_U, own_U, plan.grid.slots)
     chance_U = arms.propensities(
         *(at_U, own_U, plan.control_slot, _n_allowed(staged), arm_U, plan.config.experiment),
         codes(table, "explore", plan.grid.slots) if "explore" in table.column_names else None,
@@ -194,7 +201,7 @@ def _model_slots(market: Market, staged: StagedBucket, slot_U: NDArray[np.uint8]
 
 
 def _own_chances(
-    table: pa.Table, rows: pl.DataFrame, slot_U: NDArray[np.uint8], chance_U: NDArray[np.bool_], slots: int
+    table: pa.Table, rows: pl.DataFrame, slot_U: NDArray[np.uint8], chance_U: NDArray[Any], slots: int
 ) -> NDArray[Any]:
     """P(slot_U) in the model arm: `chance_U` where nobody explores."""
     if "target" not in table.column_names:

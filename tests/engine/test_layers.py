@@ -24,7 +24,7 @@ LAYERS = (
     ("models",),
     ("assign", "suppress"),
     ("plan", "previous"),
-    ("train", "view", "entry", "choose", "settle", "score"),
+    ("train", "view", "entry", "contest", "choose", "settle", "score"),
     ("output", "evaluate"),
     ("worker", "ray_settings"),
     ("tries",),

@@ -183,7 +183,6 @@ def test_a_run_folder_in_use_is_left_alone(store: Path, small_config: Config, tm
     ("override", "text"),
     [
         ("slots.grid=168", "168"),
-        ("model.policy=bandit", "bandit"),
         ("model.policy=histgram", "histogram"),
         ("experiment.control_time=10:30", "control_time"),
     ],

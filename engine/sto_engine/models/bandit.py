@@ -77,6 +77,18 @@ class Bandit:
     def weighed_by(self, priors: Tensors) -> Priors | None:
         return learnt_of(priors, "the priors of this run").priors
 
+    def told(self, priors: Tensors) -> dict[str, Any]:
+        """What a run was decided by, for its summary."""
+        learnt = learnt_of(priors, "the priors of this run")
+        return {
+            "prior": self.settings.prior,
+            "strength": round(learnt.memory.strength, 3),
+            "discount": learnt.memory.discount,
+            "sharpen": self.settings.sharpen,
+            "level_strength": round(learnt.level_strength, 3),
+            "changed_share": round(learnt.change_share, 4),
+        }
+
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
         learnt = learnt_of(priors, "the priors of this run")
         outcomes = self.outcomes(bucket, learnt)

@@ -151,10 +151,10 @@ def _contextual(
 
 
 def _changes(sample: Sample, priors: Priors, window_ms: tuple[int, int]) -> float:
-    """The share of users whose habit changed; none in a history too short to tell."""
+    """The share of users whose habit changed; none in a history that is no longer before the change than after it."""
     start_ms, end_ms = window_ms
     some, before = first_users(sample, FIT_USERS), (start_ms, end_ms - CHANGE_MS)
-    if not len(some.cleaned.utc_S) or some.cleaned.utc_S.min() >= before[1]:
+    if not len(some.cleaned.utc_S) or some.cleaned.utc_S.min() > before[1] - CHANGE_MS:
         return 0.0
     now, then = sample_counts(some, priors, window_ms), sample_counts(some, priors, before)
     return fit_share(log_odds(now, then, sample_cohorts(some, priors.cohort_names), priors))

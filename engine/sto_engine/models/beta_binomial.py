@@ -26,10 +26,10 @@ _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680)
 
 def log_gamma(x_N: Floats) -> Floats:
     """ln Gamma(x), x > 0: Stirling's series at x + 8, and back by the recurrence; relative error below 1e-12."""
-    y_N = np.asarray(x_N, np.float64) + _SHIFT
-    product_N = np.ones_like(y_N)
+    x_N = np.asarray(x_N, np.float64)
+    y_N, product_N = x_N + _SHIFT, np.ones_like(x_N)
     for step in range(_SHIFT):
-        product_N *= y_N - (_SHIFT - step)
+        product_N *= x_N + step
     tail_N, inverse_N = np.zeros_like(y_N), 1 / y_N
     for power, factor in enumerate(_STIRLING):
         tail_N += factor * inverse_N ** (2 * power + 1)
@@ -69,7 +69,8 @@ def fit_strength(
     values = [value(log_k) for log_k in grid]
     top = int(np.argmax(values))
     log_k, best = _golden(value, grid[max(top - 1, 0)], grid[min(top + 1, GRID - 1)])
-    return (math.exp(log_k), best) if best >= values[top] else (math.exp(grid[top]), values[top])
+    log_k, best = max((best, log_k), (values[top], grid[top]))[::-1]
+    return min(max(math.exp(log_k), LEAST_STRENGTH), MOST_STRENGTH), best
 
 
 def _golden(value: Callable[[float], float], low: float, high: float) -> tuple[float, float]:

@@ -30,6 +30,7 @@ def add_to(total: BucketCounts, part: BucketCounts) -> None:
     for name in ("suppressed", "reason", "arm", "slot", "preferred", "provider", "held", "cold", "spread"):
         getattr(total, name).update(getattr(part, name))
     total.gain += part.gain
+    total.regret += part.regret
     total.census.add(part.census)
 
 
@@ -107,6 +108,7 @@ def metrics(summary: Mapping[str, Any], quarantined_rows: Mapping[str, int]) -> 
         "# TYPE sto_slot_entropy gauge",
         f"sto_slot_entropy {summary['entropy']}",
         *_capacity_metrics(summary["capacity"]),
+        *_bandit_metrics(summary.get("bandit")),
         "# TYPE sto_stage_duration_seconds gauge",
         *(f'sto_stage_duration_seconds{{stage="{k}"}} {v}' for k, v in summary.get("timings_s", {}).items()),
         "# TYPE sto_quarantined_rows gauge",
@@ -127,4 +129,18 @@ def _capacity_metrics(capacity: Mapping[str, Any]) -> list[str]:
         f"sto_capacity_moved_users {capacity['moved']}",
         "# TYPE sto_capacity_deferred_users gauge",
         f"sto_capacity_deferred_users {capacity['deferred']}",
+    ]
+
+
+def _bandit_metrics(bandit: Mapping[str, Any] | None) -> list[str]:
+    """Only of runs whose policy draws."""
+    if bandit is None or not bandit["users"]:
+        return []
+    return [
+        "# TYPE sto_bandit_regret_opens gauge",
+        f"sto_bandit_regret_opens {bandit['regret']}",
+        "# TYPE sto_bandit_explored_ratio gauge",
+        f"sto_bandit_explored_ratio {bandit['explored_share']}",
+        "# TYPE sto_bandit_strength gauge",
+        f"sto_bandit_strength {bandit['strength']}",
     ]
