@@ -56,6 +56,7 @@ class Bandit:
     name: str = "bandit"
     needs_sums: bool = True
     has_chances: bool = True
+    kind: int | None = None  # type of the campaign; None: the one that attention is fitted for
 
     @property
     def bundle_id(self) -> str | None:
@@ -72,7 +73,7 @@ class Bandit:
 
     def reduce(self, parts: Iterable[Tensors]) -> dict[str, NDArray[Any]]:
         history = read_history(parts, with_sample=True)
-        return fit(history, self.settings, self.terms, self.bundle, self.model.half_life_days).tensors()
+        return fit(history, self.settings, self.terms, self.bundle, self.model.half_life_days, self.kind or 0).tensors()
 
     def weighed_by(self, priors: Tensors) -> Priors | None:
         return learnt_of(priors, "the priors of this run").priors
@@ -127,10 +128,10 @@ class Bandit:
 
     def _chances(self, known: Known, learnt: Learnt, weekday: int) -> Floats:
         if self.bundle is not None:
-            margin_US = slot_scores(self.bundle, build_features(known, weekday, self.grid.slots))
+            margin_US = slot_scores(self.bundle, build_features(known, weekday, self.grid.slots, self.kind))
             return calibrated(self.bundle, 1.0 / (1.0 + np.exp(-margin_US.astype(np.float64))))
         assert learnt.weight_5 is not None
-        curves = Curves(known.rate_48U, known.send_hour_24U)
+        curves = Curves(known.rate_48U, known.send_hour_24U, self.kind)
         margin_SU = curves.margins(known.priors, weekday, self.terms, learnt.weight_5)
         return np.asarray(1.0 / (1.0 + np.exp(-margin_SU.T.astype(np.float64))))
 

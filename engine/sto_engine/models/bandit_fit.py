@@ -102,9 +102,14 @@ def half_life(settings: Settings, half_life_days: float | None) -> float | None:
 
 
 def fit(
-    history: History, settings: Settings, terms: Terms, bundle: Bundle | None, half_life_days: float | None
+    history: History,
+    settings: Settings,
+    terms: Terms,
+    bundle: Bundle | None,
+    half_life_days: float | None,
+    kind: int = 0,
 ) -> Learnt:
-    """Fit by sums and sample of all buckets. BadData (65) where mail was opened but never sent."""
+    """Fit by sums and sample of all buckets for campaigns of the type `kind`; BadData (65) for opens of mail never sent."""
     sample = history.sample
     assert sample is not None
     has_sends = bool(len(history.campaigns.key_C))
@@ -114,7 +119,7 @@ def fit(
             'alone; ingest sends, or use model.policy = "attention"'
         )
     if settings.prior == "contextual":
-        return _contextual(history, sample, settings, terms, bundle, half_life(settings, half_life_days))
+        return _contextual(history, sample, settings, terms, bundle, half_life(settings, half_life_days), kind)
     key_G, rate2_G, rate24_G = campaign_rates(history.campaigns)
     rate_G = rate24_G if terms.label_ms > 12 * 3_600_000 else rate2_G
     start = Learnt(key_G, rate_G, np.ones(TYPES), Memory(2.0, settings.discount or 1.0), has_sends)
@@ -130,9 +135,10 @@ def _contextual(
     terms: Terms,
     bundle: Bundle | None,
     half_life_days: float | None,
+    kind: int,
 ) -> Learnt:
     if bundle is None:
-        priors = fit_priors(sample, history.campaigns, history.window_ms, half_life_days)
+        priors = fit_priors(sample, history.campaigns, history.window_ms, half_life_days, kind)
     else:
         priors = bundle.priors.with_campaigns(*campaign_rates(history.campaigns))
     found = fit_context(sample, priors, history.window_ms, terms, half_life_days, settings.discount)

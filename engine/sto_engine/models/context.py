@@ -24,6 +24,7 @@ from sto_engine.history.rates import look_up
 from sto_engine.history.sample import Sample, select_users
 from sto_engine.models.beta_binomial import LEAST_MEAN, fit_strength
 from sto_engine.models.counts import Weights, bucket_counts
+from sto_engine.models.features import attention_to
 from sto_engine.models.foretell import Cells, Later, Memory, fit_memory, later_sends, moment_of
 from sto_engine.models.outcomes import Outcomes, Terms, mature_sends
 from sto_engine.models.priors import Priors, codes_of
@@ -56,10 +57,11 @@ class Learnt:
 
 @dataclass(frozen=True)
 class Curves:
-    """Rates of attention [48, U] and opens by send hour [24, U], as known at a moment."""
+    """Rates of attention [48, U] and opens by send hour [24, U], as known at a moment; `kind`: the campaign's type."""
 
     rate_48U: Floats
     send_hour_24U: Floats
+    kind: int | None = None
 
     def margins(self, priors: Priors, weekday: int, terms: Terms, weight_5: Floats) -> NDArray[np.float32]:
         """Margin of every slot of a weekday, float32 [S, U]."""
@@ -70,12 +72,12 @@ class Curves:
     def inputs(self, priors: Priors, weekday: int, terms: Terms) -> tuple[Floats, NDArray[np.float32]]:
         """Levels [2, U] and shapes [2, S, U] of attention and send hour."""
         hours = 24 if terms.label_ms >= DAY_MS else 2
-        window = windows(priors.decay_T24[priors.target_type], hours, weekday, terms.slots)
+        rate_48U, decay_24 = attention_to(self.rate_48U, priors, self.kind)
+        window = windows(decay_24, hours, weekday, terms.slots)
         shape_2SU = np.empty((2, terms.slots, self.rate_48U.shape[1]), np.float32)
         direct_SU = np.repeat(self.send_hour_24U, terms.slots // 24, axis=0)
         levels = [
-            centred_logs(p_SU, shape_2SU[row])
-            for row, p_SU in enumerate((open_chances(self.rate_48U, window), direct_SU))
+            centred_logs(p_SU, shape_2SU[row]) for row, p_SU in enumerate((open_chances(rate_48U, window), direct_SU))
         ]
         return np.stack(levels), shape_2SU
 

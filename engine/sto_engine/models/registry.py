@@ -56,7 +56,7 @@ def make_policy(config: Config, bundle: Bundle | None, occasion: str = "", seed:
 
 def for_type(policy: Policy, campaign_type: str) -> Policy:
     """The policy for campaigns of a type of CAMPAIGN_TYPES; the same where it does not tell types apart."""
-    if isinstance(policy, Attention | Boosted):
+    if isinstance(policy, Attention | Boosted | Bandit):
         return replace(policy, kind=CAMPAIGN_TYPES.index(campaign_type))
     return policy
 
