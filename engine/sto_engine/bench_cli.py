@@ -147,6 +147,34 @@ def assign(
 
 
 @bench.command()
+@click.option("--quick", is_flag=True, help="Up to 50,000 users; figures for a first look only.")
+@click.option("--full", is_flag=True, help="Every case, up to four million users.")
+@click.option("--json", "json_path", type=PATH, metavar="FILE", help="Keep the measurements, one JSON line each.")
+@click.option("--case", "cases", multiple=True, metavar="NAME", help="This case only; repeatable.")
+@click.option("--peer", "peers", multiple=True, metavar="NAME", help='This peer only, or "none"; repeatable.')
+@common
+def draws(
+    setup: Setup, quick: bool, full: bool, json_path: Path | None, cases: tuple[str, ...], peers: tuple[str, ...]
+) -> None:
+    """Beta draws of Thompson sampling, and shares of wins by rounds of them, beside numpy and torch.
+
+    Draws that do not follow their law get no time; ours then ends with 65.
+
+    \b
+    Example:  sto-engine bench draws --quick --json draws.jsonl
+    """
+    tier = _tier("draws", quick, full)
+    from sto_draws import suite
+    from sto_draws.records import Line
+
+    try:
+        plan = suite.make_plan(tier, cases, peers, setup.threads, setup.seed)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    _measure(suite, plan, Line, setup, json_path)
+
+
+@bench.command()
 @click.option("--quick", is_flag=True, help="Up to 200,000 recipients; figures for a first look only.")
 @click.option("--full", is_flag=True, help="Every case, up to 20 million recipients: 20 minutes and 20 GB.")
 @click.option("--json", "json_path", type=PATH, metavar="FILE", help="Keep the measurements, one JSON line each.")

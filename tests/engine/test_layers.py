@@ -15,6 +15,7 @@ PACKAGES = {
     "sto_pipeline": ROOT / "benchmarks" / "sto_pipeline",
     "sto_assign": ROOT / "benchmarks" / "sto_assign",
     "sto_scale": ROOT / "benchmarks" / "sto_scale",
+    "sto_draws": ROOT / "benchmarks" / "sto_draws",
 }
 LAYERS = (
     ("errors", "progress", "files", "memory", "rates", "slots", "zones", "executor", "engine_code"),
@@ -93,10 +94,11 @@ HOMES = {
     "sto_pipeline": {"sto_engine.bench_cli"},
     "sto_assign": {"sto_engine.bench_cli"},
     "sto_scale": {"sto_engine.bench_cli"},
+    "sto_draws": {"sto_engine.bench_cli"},
 }
 # sto_bench imports the peers it measures, XGBoost among them, each in its adaptor
 NOT_IN_BENCH = {
-    *("sto_engine", "sto_assign", "sto_decisions", "sto_pipeline", "sto_scale"),
+    *("sto_engine", "sto_assign", "sto_decisions", "sto_draws", "sto_pipeline", "sto_scale"),
     *("polars", "ray", "click", "rich", "pydantic", "pyarrow"),
 }
 NOT_IN_KERNELS = {
@@ -104,6 +106,7 @@ NOT_IN_KERNELS = {
     "sto_assign",
     "sto_bench",
     "sto_decisions",
+    "sto_draws",
     "sto_pipeline",
     "sto_scale",
     "polars",
@@ -168,7 +171,7 @@ def test_the_graph_has_no_circle() -> None:
 
 @pytest.mark.parametrize("library", sorted(HOMES))
 def test_a_heavy_library_has_one_home(library: str) -> None:
-    benches = ("sto_assign", "sto_bench", "sto_pipeline", "sto_scale")
+    benches = ("sto_assign", "sto_bench", "sto_draws", "sto_pipeline", "sto_scale")
     ours = {m: names for m, names in GRAPH.items() if not m.startswith(benches)}
     users = {m for m, names in ours.items() if any(name.split(".")[0] == library for name in names)}
     users = {m for m in users if m.split(".")[0] != library}

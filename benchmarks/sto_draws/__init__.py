@@ -1,0 +1,1 @@
+"""Benchmark of Beta draws: `sto-engine bench draws`."""
