@@ -109,7 +109,7 @@ def fit(
     half_life_days: float | None,
     kind: int = 0,
 ) -> Learnt:
-    """Fit by sums and sample of all buckets for campaigns of the type `kind`; BadData (65) for opens of mail never sent."""
+    """Fit by sums and sample of all buckets, for campaigns of the type `kind`; BadData (65) for opens without sends."""
     sample = history.sample
     assert sample is not None
     has_sends = bool(len(history.campaigns.key_C))
