@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sto_kernels import beta_wins, naive_beta
 from sto_kernels.beta import draw_betas
 from sto_kernels.beta_wins import win_chance_of, win_shares
 from sto_kernels.hashing import derive
@@ -92,3 +93,33 @@ def test_what_is_no_contest_is_refused() -> None:
         win_chance_of(KEYS[:2], ones, ones, np.array([0, 1]), 9, np.array([[True] * 3, [True, False, True]]))
     with pytest.raises(ValueError, match="0 or above"):
         win_chance_of(KEYS[:2], ones, ones, np.array([0, -1]), 9)
+
+
+def test_no_law_reaches_beyond_the_values_that_slots_are_judged_by() -> None:
+    sizes = np.array([1e-3, 0.05, 0.5, 1, 3, 20, 400, 1e5], np.float32)
+    a_US, b_US = (x.astype(np.float32) for x in np.meshgrid(sizes, sizes))
+    field = beta_wins._Field(KEYS[:8], a_US, b_US, 1, None, None, None)
+    allowed = beta_wins.MISSED / (2 * 8) * 1.001
+    assert (stats.beta.sf(field.high_US, a_US, b_US) <= allowed).all()
+    assert (stats.beta.cdf(field.low_US, a_US, b_US) <= allowed).all()
+    # and they are no wider than they must be where many have been counted
+    assert (field.high_US - field.low_US)[-1, -1] < 20 * stats.beta.std(1e5, 1e5)
+
+
+def test_wins_are_those_of_the_naive_twin() -> None:
+    a_US, b_US, allowed_US, _, _ = worlds(8, 5)
+    known = naive_beta.win_shares(KEYS[:8], a_US, b_US, 12, allowed_US)
+    np.testing.assert_allclose(win_shares(KEYS[:8], a_US, b_US, 12, allowed_US), known, atol=1e-6)
+    assert known.any()
+
+
+def test_the_inverse_of_a_chance_is_right_on_average_for_the_slot_that_won() -> None:
+    """Thompson's choice weighed by 1 / chance counts every slot once: the sum over slots of p E[1 / chance]."""
+    a_US, b_US = (np.tile(np.array(x, np.float32), (len(KEYS), 1)) for x in ([2, 1, 3], [9, 9, 9]))
+    slot_U = draw_betas(KEYS, a_US, b_US).argmax(axis=1)
+    chance_U = win_chance_of(KEYS, a_US, b_US, slot_U, 100)
+    assert chance_U.min() > 0
+    assert chance_U.max() <= 1
+    for slot in range(3):
+        weight_U = np.where(slot_U == slot, 1 / chance_U, 0)
+        assert abs(weight_U.mean() - 1) < 5 * weight_U.std() / math.sqrt(len(KEYS))
