@@ -4,7 +4,7 @@
 "explore 5 %". (By the arms of an experiment, which stay with a user, 95 % of the users would never explore.)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sto_decisions.engine import PREFIX, SETTINGS, Setting
 
@@ -32,6 +32,10 @@ _UNIFORM = _player("seed_histogram", "experiment.random_share=1")
 _FIXED = _player("seed_histogram", "experiment.control_share=1")
 LOOP: dict[str, Player | None] = {
     PREFIX + "attention": _player("attention"),
+    PREFIX + "bandit": _player("bandit"),
+    PREFIX + "bandit_boosted": replace(_player("bandit"), setting=Setting(("model.policy=bandit",), True)),
+    PREFIX + "bandit_cohort": _player("bandit_cohort"),
+    PREFIX + "bandit_flat": _player("bandit_flat"),
     PREFIX + "attention_5": _player("attention", "cold_start.epsilon=0.05"),
     PREFIX + "boosted": _player("boosted"),
     "uniform": _UNIFORM,
@@ -44,7 +48,7 @@ COLD: dict[str, Player | None] = {
     FIXED: _FIXED,
     **{
         f"{PREFIX}{name}{suffix}": _player(name, *more, retrained=1)
-        for name in ("seed_histogram", "attention", "boosted")
+        for name in ("seed_histogram", "attention", "boosted", "bandit")
         for suffix, more in (("", ()), ("_burst", _BURST))
     },
     **{f"{PREFIX}{name}_prior": _player(name, retrained=1, has_prior=True) for name in ("attention", "boosted")},
