@@ -181,9 +181,11 @@ def _sane(
 
 
 def _nearness(plan: Plan) -> NDArray[np.float32]:
-    """Less the further a slot lies from the control time around the clock, float32 [S]."""
-    apart_S = np.abs(np.arange(plan.grid.slots) - plan.control_slot)
-    return np.asarray(-np.minimum(apart_S, plan.grid.slots - apart_S), np.float32)
+    """Less the further a slot lies from the control time, around the clock, and on later days, float32 [S]."""
+    grid = plan.grid
+    per_day = grid.slots // grid.days
+    apart_S = np.abs(np.arange(grid.slots) - plan.control_slot) % per_day
+    return np.asarray(-np.minimum(apart_S, per_day - apart_S) - per_day * grid.days_ahead(plan.date), np.float32)
 
 
 def _worths(

@@ -161,6 +161,7 @@ def compact(setup: Setup, store: Path, buckets: int | None) -> None:
 @click.option("--campaign", metavar="ID", help="Written to every row.")
 @click.option("--campaign-type", default="promo", metavar="TYPE", help="promo (default) or trigger.")
 @click.option("--channel", default="email", metavar="NAME", help="Default: email.")
+@click.option("--horizon-days", type=int, metavar="N", help="Local days that mail may wait; default: the grid's.")
 @click.option("--not-before", "not_before_ms", type=timestamp_ms, metavar="TIME", help="Earliest send; ISO with zone.")
 @click.option(
     "--previous", type=PATH, multiple=True, metavar="RUN", help="Earlier runs, or a folder of them; repeatable."

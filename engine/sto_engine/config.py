@@ -24,6 +24,8 @@ TEST_CAMPAIGNS = (
     *("test", "test-*", "test_*", "test *", "qa", "qa-*", "qa_*", "qa *"),
     *("seedlist*", "seed-list*", "seed_list*", "seed list*"),
 )
+# policies and presets that choose a day of the week
+GRID_OF = {"hour_of_week": 168, "day_of_week": 7, "seed_best_day": 7}
 PRESETS = ("seed_histogram", "seed_boosted", "seed_thompson", "seed_best_day")
 
 
@@ -273,6 +275,16 @@ class Config(Section):
     spread: Spread = Spread()
     cluster: Cluster = Cluster()
     output: Output = Output()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _grid_of_policy(cls, told: dict[str, Any]) -> dict[str, Any]:
+        """Policies of the week bring their grid along, unless it is set."""
+        model, slots = (told.get(name, {}) for name in ("model", "slots"))
+        if not isinstance(model, dict) or not isinstance(slots, dict) or "grid" in slots:
+            return told
+        grids = [GRID_OF[name] for name in (model.get("preset"), model.get("policy")) if name in GRID_OF]
+        return {**told, "slots": {**slots, "grid": grids[0]}} if grids else told
 
     def decision(self) -> dict[str, Any]:
         """What can change a decision, as plain JSON values: not where and how to run, nor what only ingest reads."""

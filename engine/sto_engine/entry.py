@@ -66,7 +66,7 @@ def enter(plan: Plan, seen: BucketView) -> Entry:
     mailed = seen.mailed()
     users = mailed.users
     names = shifted_zones(users["zone"], mailed.cleaned.shift_U, plan.date)
-    zones = zone_slots(names, plan.grid, plan.date, plan.config, plan.not_before_ms)
+    zones = zone_slots(names, plan.grid, plan.date, plan.config, plan.not_before_ms, plan.horizon_days)
     zones = zones.with_hours(own_hours(users["allowed_hours"], plan.grid))
     late = without_slot(zones)
     if seen.sends is not None:
@@ -100,7 +100,7 @@ def _capped(
     """The slots that frequency caps and gaps leave, and who has none because of them."""
     assert seen.sends is not None
     past = seen.past.sends if seen.past is not None else None
-    slot_ms, frequency = plan.grid.minutes * MINUTE_MS, plan.config.frequency
+    slot_ms, frequency = plan.grid.send_minutes * MINUTE_MS, plan.config.frequency
     closed = blocked(users, seen.sends, past, zones, slot_ms, frequency, plan.channel, plan.told_ms)
     if closed is None:
         return zones, late

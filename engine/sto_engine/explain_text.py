@@ -117,10 +117,11 @@ def _columns(found: Section) -> dict[str, Sequence[float | None]]:
     shown = {title: slots[key] for key, title in _CURVES.items() if slots.get(key) is not None}
     if shown.get("p open") == shown["utility"]:
         del shown["utility"]
-    step = len(slots["local"]) // 24
+    count = len(slots["local"])
+    step = 2 if count == 48 else 1
     for key, title in _HOURS.items():
-        if past[key] is not None:
-            shown[title] = [past[key][slot // step] if slot % step == 0 else None for slot in range(24 * step)]
+        if past[key] is not None and count >= 24:
+            shown[title] = [past[key][slot // step % 24] if slot % step == 0 else None for slot in range(count)]
     return shown
 
 

@@ -157,7 +157,7 @@ def _decide(run: Path, prepared: Prepared, request: ScoreRequest, progress: Prog
     if not plan.is_priced:
         staged = phases.stage_all(priors)
         laps.end("choose")
-        minutes, _ = window_minutes({}, {}, plan.config.spread, plan.grid.minutes)
+        minutes, _ = window_minutes({}, {}, plan.config.spread, plan.grid.send_minutes)
         spread = _spread(plan, staged.counts, minutes)
         return Decided(phases, staged, spread, minutes, [], laps.seconds, bandit=bandit)
     census = phases.demand()

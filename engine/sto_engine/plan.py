@@ -34,6 +34,7 @@ class Plan:
     previous: Previous | None = None
     prices: Told | None = None
     what_if: bool = False
+    horizon_days: int = 1
 
     @property
     def start_ms(self) -> int:
@@ -42,7 +43,8 @@ class Plan:
 
     @property
     def control_slot(self) -> int:
-        return parse_clock(self.config.experiment.control_time) // self.grid.minutes
+        """The control time on the first day."""
+        return self.grid.slot_at(self.date, parse_clock(self.config.experiment.control_time))
 
     @property
     def occasion(self) -> str:

@@ -15,6 +15,7 @@ from sto_engine.options import PATH, day, timestamp_ms
 @click.option("--date", type=day, metavar="DATE", help="Local day to send on; default: the day after the store's.")
 @click.option("--audience", type=PATH, metavar="FILE", help="Recipients of this campaign; default: all in the store.")
 @click.option("--campaign", metavar="ID", help="Name of the campaign.")
+@click.option("--horizon-days", type=int, metavar="N", help="Local days that mail may wait; default: the grid's.")
 @click.option("--not-before", "not_before_ms", type=timestamp_ms, metavar="TIME", help="Earliest send; ISO with zone.")
 @click.option(
     "--previous", type=PATH, multiple=True, metavar="RUN", help="Earlier runs, or a folder of them; repeatable."

@@ -29,6 +29,7 @@ from sto_engine.open_previous import open_previous
 from sto_engine.plan import Plan
 from sto_engine.previous import PastRun, Previous
 from sto_engine.progress import Progress
+from sto_engine.rates import BIN_MINUTES
 from sto_engine.slots import grid_of, parse_clock
 from sto_engine.tables import CAMPAIGN_TYPES, TABLES_VERSION
 from sto_engine.zones import midnight_ms, tzdata_version
@@ -42,7 +43,8 @@ class ScoreRequest:
     """The inputs of one nightly run; paths are folders unless said otherwise.
 
     `date` is the recipients' local day (default: the day after the store's newest event, UTC); `audience` a Parquet or
-    CSV file with a `user_id` column (default: the recipients snapshot, else everyone seen in events before the day).
+    CSV file with a `user_id` column (default: the recipients snapshot, else everyone seen in events before the day);
+    `horizon_days` how many local days from `date` on mail may wait for its slot (default: all of the grid's).
     """
 
     store: Path
@@ -56,6 +58,7 @@ class ScoreRequest:
     not_before_ms: int | None = None
     previous: tuple[Path, ...] = ()
     prices_from: Path | None = None
+    horizon_days: int | None = None
     dry_run: bool = False
     dump_scores: bool = False
     dump_features: bool = False
@@ -107,6 +110,7 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress, on_gpu: b
         dump_features=request.dump_features,
         previous=_previous(request, store, day),
         prices=prices,
+        horizon_days=_horizon(request, config),
     )
     _check_control_time(plan)
     facts = _facts(request, plan, bundle, prices_run)
@@ -132,8 +136,6 @@ def _refuse(request: ScoreRequest, config: Config) -> None:
         raise UsageError(f'--campaign-type must be one of {", ".join(CAMPAIGN_TYPES)}; found "{request.campaign_type}"')
     if request.campaign_type == "transactional":
         raise ConfigError("a transactional campaign must not wait for a better hour; send it at once, without scoring")
-    if config.slots.grid not in (24, 48):
-        raise ConfigError(f"slots.grid = {config.slots.grid} has no policy in this version; use 24 or 48")
     if request.threads < 1:
         raise UsageError(f"--threads must be at least 1; found {request.threads}")
     window_never_opens(config, grid_of(config.slots.grid))
@@ -145,7 +147,7 @@ def _refuse(request: ScoreRequest, config: Config) -> None:
 def check_limits(config: Config, store: Store) -> None:
     """ConfigError (78) for a spread window that cannot be, or a limit of a provider that nobody knows: neither the
     shipped map nor recipients.providers nor the recipients of the store."""
-    window_minutes({}, {}, config.spread, grid_of(config.slots.grid).minutes)
+    window_minutes({}, {}, config.spread, grid_of(config.slots.grid).send_minutes)
     known = set(known_providers(config))
     if known.issuperset(config.capacity.limited_providers):
         return
@@ -177,6 +179,21 @@ def _replayed(request: ScoreRequest, store: Store, day: date) -> tuple[PastRun |
     return run, run.prices["prices"]
 
 
+def _horizon(request: ScoreRequest, config: Config) -> int:
+    """Days that mail may wait, by --horizon-days; UsageError (2) for more than the grid has."""
+    days, asked = grid_of(config.slots.grid).days, request.horizon_days
+    if asked is None:
+        return days
+    if not 1 <= asked <= 7:
+        raise UsageError(f"--horizon-days must be 1 to 7; found {asked}")
+    if asked > days:
+        raise UsageError(
+            f"--horizon-days {asked} needs a grid of several days; found slots.grid = {config.slots.grid}; pass "
+            "--set model.policy=hour_of_week or day_of_week"
+        )
+    return asked
+
+
 def _default_date(store: Store) -> date:
     if store.newest_event_ms is None:
         raise UsageError("the store has no events, so there is no default date; pass --date YYYY-MM-DD")
@@ -186,9 +203,11 @@ def _default_date(store: Store) -> date:
 
 def _check_control_time(plan: Plan) -> None:
     minute = parse_clock(plan.config.experiment.control_time)
-    if minute % plan.grid.minutes:
+    # day slots start at it, and limits are held in quarter-hours
+    step = BIN_MINUTES if plan.grid.slots == 7 else plan.grid.minutes
+    if minute % step:
         raise ConfigError(
-            f"experiment.control_time must be the start of a slot of {plan.grid.minutes} minutes; "
+            f"experiment.control_time must be the start of a slot of {step} minutes; "
             f'found "{plan.config.experiment.control_time}"'
         )
 
@@ -231,6 +250,7 @@ def _facts(request: ScoreRequest, plan: Plan, bundle: Bundle | None, prices: Pas
         "campaign": plan.campaign,
         "campaign_type": request.campaign_type,
         "channel": plan.channel,
+        **({"horizon_days": plan.horizon_days} if plan.grid.days > 1 else {}),
         "audience_sha256": plan.audience.sha256 if plan.audience is not None else None,
         "previous": plan.previous.run_ids if plan.previous is not None else [],
         "prices_from": prices.run_id if prices is not None else None,

@@ -75,7 +75,7 @@ class Priced:
 def preflight(plan: Plan, census: Census, progress: Progress) -> None:
     """Raise ConfigError (78) where the limits cannot take the mail even in the widest windows, unless some may be
     left out, and where there is no window to hold them in; before anyone is scored."""
-    window_minutes({}, {}, plan.config.spread, plan.grid.minutes, whole_bins=True)
+    window_minutes({}, {}, plan.config.spread, plan.grid.send_minutes, whole_bins=True)
     bins = bins_of(_widest(plan))
     avoid = plan.config.spread.avoid_minutes
     market = make_market(plan.config.capacity, census, plan.grid.slots, bins, census.past, avoid)
@@ -88,8 +88,8 @@ def preflight(plan: Plan, census: Census, progress: Progress) -> None:
 
 
 def _widest(plan: Plan) -> int:
-    most = plan.config.spread.max_minutes or plan.grid.minutes
-    return max(min(most, plan.grid.minutes) // BIN_MINUTES, 1) * BIN_MINUTES
+    most = plan.config.spread.max_minutes or plan.grid.send_minutes
+    return max(min(most, plan.grid.send_minutes) // BIN_MINUTES, 1) * BIN_MINUTES
 
 
 def bins_of(minutes: int) -> int:
@@ -176,7 +176,7 @@ class Rounds:
     def _market(self, census: Census) -> tuple[int, Market, Feasibility]:
         """The spread window and the market in it; the widest window where a shorter one does not take the mail."""
         spread, capacity = self.plan.config.spread, self.plan.config.capacity
-        minutes, why = window_minutes(self._need(), self._rates(), spread, self.plan.grid.minutes, whole_bins=True)
+        minutes, why = window_minutes(self._need(), self._rates(), spread, self.plan.grid.send_minutes, whole_bins=True)
         for length in sorted({minutes, _widest(self.plan)}):
             bins = bins_of(length)
             market = make_market(capacity, census, self.plan.grid.slots, bins, self.past, spread.avoid_minutes)

@@ -100,7 +100,7 @@ def read_bucket(plan: Plan, market: Market, table: pa.Table) -> StagedBucket:
     kind, zone_kind = rows["provider"].dtype, rows["zone"].dtype
     assert isinstance(kind, pl.Enum)
     assert isinstance(zone_kind, pl.Enum)
-    zones = zone_slots(zone_kind.categories, plan.grid, plan.date, plan.config, plan.not_before_ms)
+    zones = zone_slots(zone_kind.categories, plan.grid, plan.date, plan.config, plan.not_before_ms, plan.horizon_days)
     zones = replace(zones, zone_U=rows["zone"].to_physical().to_numpy().astype(np.int32))
     provider_U = rows["provider"].to_physical().to_numpy()
     group_U = market.groups_U(zones, kind.categories.to_list(), provider_U)

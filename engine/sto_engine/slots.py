@@ -35,6 +35,23 @@ class SlotGrid:
         """Length of a slot in minutes."""
         return self.days * DAY_MIN // self.slots
 
+    @property
+    def send_minutes(self) -> int:
+        """Minutes from the start of a slot on in which its mail may go out: day slots are an hour of their day."""
+        return min(self.minutes, 60)
+
+    def days_ahead(self, day: date) -> NDArray[np.int64]:
+        """Local days from `day` on until each slot, int64 [S]; 0 on grids of one day."""
+        if self.days == 1:
+            return np.zeros(self.slots, np.int64)
+        return (np.arange(self.slots) * 7 // self.slots - day.weekday()) % 7
+
+    def slot_at(self, day: date, minute: int) -> int:
+        """The slot that holds this minute of the local day `day`."""
+        if self.days == 1:
+            return minute // self.minutes
+        return day.weekday() if self.slots == 7 else day.weekday() * 24 + minute // 60
+
 
 @dataclass(frozen=True)
 class SlotTimes:
@@ -78,8 +95,7 @@ def _wall(grid: SlotGrid, day: date, slot: int, day_clock: str) -> datetime:
     midnight = datetime(day.year, day.month, day.day)
     if grid.days == 1:
         return midnight + timedelta(minutes=slot * grid.minutes)
-    per_day = grid.slots // 7
-    ahead = (slot // per_day - day.weekday()) % 7
+    per_day, ahead = grid.slots // 7, int(grid.days_ahead(day)[slot])
     minute = parse_clock(day_clock) if per_day == 1 else slot % per_day * grid.minutes
     return midnight + timedelta(days=ahead, minutes=minute)
 

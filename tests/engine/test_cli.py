@@ -30,12 +30,21 @@ OPTIONS = {
     "train": ["--store", "--bundle", "--as-of", "--if-older-than", "--force", "--prior-bundle", *COMMON],
     "score": [
         *("--store", "--out", "--bundle", "--date", "--audience", "--campaign", "--campaign-type", "--channel"),
-        *("--not-before", "--previous", "--prices-from", "--dry-run", "--dump-scores", "--dump-features"),
+        *(
+            "--horizon-days",
+            "--not-before",
+            "--previous",
+            "--prices-from",
+            "--dry-run",
+            "--dump-scores",
+            "--dump-features",
+        ),
         "--exit-code-if-complete",
         *COMMON,
     ],
     "plan": [
-        *("--store", "--bundle", "--date", "--audience", "--campaign", "--not-before", "--previous"),
+        *("--store", "--bundle", "--date", "--audience", "--campaign", "--horizon-days"),
+        *("--not-before", "--previous"),
         *("--vary", "--json"),
         *COMMON,
     ],

@@ -182,7 +182,7 @@ def test_a_run_folder_in_use_is_left_alone(store: Path, small_config: Config, tm
 @pytest.mark.parametrize(
     ("override", "text"),
     [
-        ("slots.grid=168", "168"),
+        ("slots.grid=168", "hour_of_week for 168"),
         ("model.policy=histgram", "histogram"),
         ("experiment.control_time=10:30", "control_time"),
     ],

@@ -86,25 +86,37 @@ def take_census(
     """Counts of the users of a bucket; `provider_U` indexes `providers` (OTHERS among them), `slot_U` is read of the
     fixed."""
     starts = [tuple(row) for row in zones.start_ms_ZS.tolist()]
-    mask_U = masks(zones)
-    census, pairs = Census(), len(providers)
-    for number_U, rows_U, counts in ((mask_U, ~fixed_U, census.free), (slot_U, fixed_U, census.fixed)):
-        key_U = zones.zone_U[rows_U].astype(np.int64) * pairs + provider_U[rows_U]
-        numbers, number_of_U = np.unique(number_U[rows_U], return_inverse=True)
+    census, free_U = Census(), ~fixed_U
+    numbered = (
+        (free_U, _masks(zones.of(free_U)), census.free),
+        (fixed_U, _numbered(slot_U[fixed_U]), census.fixed),
+    )
+    for rows_U, (numbers, number_of_U), counts in numbered:
+        key_U = zones.zone_U[rows_U].astype(np.int64) * len(providers) + provider_U[rows_U]
         cell_K, n_K = np.unique(key_U * max(len(numbers), 1) + number_of_U, return_counts=True)
         for cell, n in zip(cell_K.tolist(), n_K.tolist(), strict=True):
             key, number = divmod(cell, len(numbers))
-            zone, provider = divmod(key, pairs)
-            counts[starts[zone], providers[provider], int(numbers[number])] += n
+            zone, provider = divmod(key, len(providers))
+            counts[starts[zone], providers[provider], numbers[number]] += n
     return census
 
 
-def masks(zones: ZoneSlots) -> NDArray[np.uint64]:
-    """Allowed slots as bits, uint64 [U]; grids have up to 48 slots."""
-    bit_S = np.uint64(1) << np.arange(zones.allowed_ZS.shape[1], dtype=np.uint64)
-    if zones.user_US is None and zones.left_US is None:
-        return np.asarray((zones.allowed_ZS * bit_S).sum(axis=1, dtype=np.uint64)[zones.zone_U])
-    return np.asarray((zones.allowed_US() * bit_S).sum(axis=1, dtype=np.uint64))
+def _masks(zones: ZoneSlots) -> tuple[list[int], NDArray[np.int64]]:
+    """Distinct sets of allowed slots as bits, slot 0 the lowest, and the place of each user's, int64 [U]."""
+    whole = zones.user_US is None and zones.left_US is None
+    masks, mask_M = _packed(zones.allowed_ZS if whole else zones.allowed_US())
+    return masks, mask_M[zones.zone_U] if whole else mask_M
+
+
+def _packed(allowed_MS: NDArray[np.bool_]) -> tuple[list[int], NDArray[np.int64]]:
+    bytes_MB = np.packbits(allowed_MS, axis=1, bitorder="little")
+    distinct, place_M = np.unique(bytes_MB, axis=0, return_inverse=True)
+    return [int.from_bytes(row.tobytes(), "little") for row in distinct], place_M.reshape(-1).astype(np.int64)
+
+
+def _numbered(slot_U: NDArray[np.uint8]) -> tuple[list[int], NDArray[np.int64]]:
+    slots, place_U = np.unique(slot_U, return_inverse=True)
+    return slots.tolist(), place_U.astype(np.int64)
 
 
 def priced_providers(names: Iterable[str], limited: Iterable[str]) -> tuple[list[str], dict[str, int]]:

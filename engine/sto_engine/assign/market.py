@@ -99,8 +99,6 @@ def demand_of(market: Market, census: Census) -> Demand:
     slots, limits = market.limits.slots, market.limits
     rows = _by_group(market, census.free)
     group_G = np.array([group for group, _, _ in rows], np.int64)
-    bit_S = np.uint64(1) << np.arange(slots, dtype=np.uint64)
-    mask_G = np.array([mask for _, mask, _ in rows], np.uint64)
     option_O = (group_G[:, None] * slots + np.arange(slots)).reshape(-1)
     width_O = np.diff(limits.first_O)[option_O]
     first_O = np.concatenate([[0], np.cumsum(width_O)]).astype(np.int64)
@@ -110,7 +108,7 @@ def demand_of(market: Market, census: Census) -> Demand:
     capacity_R = np.where(hard_R, limits.capacity_R, np.iinfo(np.int64).max // 4)
     return Demand(
         count_G=np.array([n for _, _, n in rows], np.int64),
-        allowed_GS=(mask_G[:, None] & bit_S) > 0,
+        allowed_GS=_unpacked([mask for _, mask, _ in rows], slots),
         first_O=first_O,
         resource_K=limits.resource_K[entry_K],
         weight_K=limits.weight_K[entry_K],
@@ -119,6 +117,13 @@ def demand_of(market: Market, census: Census) -> Demand:
         unit_R=market.unit_R,
         resources_R=market.resources,
     )
+
+
+def _unpacked(masks: Sequence[int], slots: int) -> NDArray[np.bool_]:
+    """Allowed slots of masks of bits, bool [M, S]."""
+    width = -(-slots // 8)
+    packed = np.frombuffer(b"".join(mask.to_bytes(width, "little") for mask in masks), np.uint8)
+    return np.unpackbits(packed.reshape(len(masks), width), axis=1, count=slots, bitorder="little").astype(np.bool_)
 
 
 def _fixed_GS(market: Market, census: Census) -> Int64s:

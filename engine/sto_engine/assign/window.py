@@ -99,18 +99,23 @@ def _also(mask_US: Mask, other_US: Mask | None) -> Mask:
 _slot_times = functools.lru_cache(maxsize=4096)(slot_times)
 
 
-def zone_slots(zones: pl.Series, grid: SlotGrid, day: date, config: Config, not_before_ms: int | None) -> ZoneSlots:
-    """The slot tables of the zones named in `zones` (IANA names or minutes as text, one a user)."""
+def zone_slots(
+    zones: pl.Series, grid: SlotGrid, day: date, config: Config, not_before_ms: int | None, horizon_days: int = 7
+) -> ZoneSlots:
+    """The slot tables of the zones named in `zones` (IANA names or minutes as text, one a user).
+
+    Slots of local days from `day` + `horizon_days` on do not exist.
+    """
     names, zone_U = encode(zones)
     times = [_slot_times(grid, day, parse_zone(name), config.experiment.control_time) for name in names]
-    shape = (len(names), grid.slots)
+    shape, within_S = (len(names), grid.slots), grid.days_ahead(day) < horizon_days
     return ZoneSlots(
         names_Z=tuple(names),
         zone_U=zone_U,
         start_ms_ZS=np.array([t.start_ms for t in times], np.int64).reshape(shape),
         offset_min_ZS=np.array([t.offset_min for t in times], np.int16).reshape(shape),
-        exists_ZS=np.array([t.exists for t in times], np.bool_).reshape(shape),
-        open_ZS=np.array([open_mask(t, not_before_ms) for t in times], np.bool_).reshape(shape),
+        exists_ZS=np.array([t.exists for t in times], np.bool_).reshape(shape) & within_S,
+        open_ZS=np.array([open_mask(t, not_before_ms) for t in times], np.bool_).reshape(shape) & within_S,
         window_S=_window_S(config, grid),
     )
 

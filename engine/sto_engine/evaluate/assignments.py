@@ -5,7 +5,7 @@ A plain table needs `user_id` and either `send_at` (UTC) or `slot` (hour 0..23) 
 the model arm.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class Sent:
     """A row a recipient who is mailed: user_id, send_at_ms, slot, tz_offset and the optional columns, null if absent.
 
     `slots` is the size of the grid of `slot`; `allowed_S` the slots of the run's window, None where nothing is closed
-    or nothing known; `day` the local day it was made for, where known.
+    or nothing known; `day` the local day it was made for, where known, the first of `days` on which mail may go out.
     """
 
     name: str
@@ -34,11 +34,12 @@ class Sent:
     slots: int = 24
     allowed_S: NDArray[np.bool_] | None = None
     day: date | None = None
+    days: int = 1
 
     def only(self, users: pl.Series) -> "Sent":
         """The rows of these users."""
         kept = self.rows.filter(pl.col("user_id").is_in(users.implode()))
-        return Sent(self.name, kept, self.slots, self.allowed_S, self.day)
+        return replace(self, rows=kept)
 
 
 def read_sent(path: Path) -> Sent:
@@ -78,7 +79,8 @@ def _read_run(run: Path) -> Sent:
     window = config["window"]
     open_S = window_mask(grid, window["start"], window["end"], window["quiet"])
     allowed_S = None if open_S.all() else open_S
-    return Sent(str(run), rows, grid.slots, allowed_S, date.fromisoformat(manifest["date"]))
+    days = int(manifest.get("horizon_days", 1))
+    return Sent(str(run), rows, grid.slots, allowed_S, date.fromisoformat(manifest["date"]), days)
 
 
 def _concat(files: list[Path]) -> pl.DataFrame:

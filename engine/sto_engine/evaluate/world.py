@@ -2,7 +2,8 @@
 
 A mail counts at the weekday and hour that it has for its recipient in his *true* zone, so a wrong zone costs what it
 would cost. Compared with three others on the same users and day: everyone at 10:00 true local time, everyone at the
-one hour that the truth says is best, and everyone at his own best hour (the oracle).
+one hour that the truth says is best, and everyone at his own best hour (the oracle). Where mail may wait for days, the
+common hour is one of all these days (24 and above: of later ones), and so is everyone's own.
 
     captured = (ours - fixed) / (oracle - fixed)
 
@@ -64,7 +65,9 @@ def judge(truth: Truth, sent: Sent, arm: str = "model") -> dict[str, Any]:
     judged = _of_arm(rows.filter(pl.col("eligible")), sent, arm)
     hour_U, first_hour, day = true_hours(judged, sent.day)
     row_U = judged["truth_row"].to_numpy()
-    worth = {h: _worth(truth.chances(h, first_hour is not None, row_U), hour_U, first_hour) for h in HORIZONS}
+    worth = {
+        h: _worth(truth.chances(h, first_hour is not None, row_U), hour_U, first_hour, sent.days) for h in HORIZONS
+    }
     slot_U = judged["slot"].fill_null(pl.Series(hour_U % DAY_H)).to_numpy()
     groups = {
         reason: (judged["reason"] == reason).to_numpy() for reason in judged["reason"].drop_nulls().unique().sort()
@@ -132,12 +135,12 @@ def true_hours(rows: pl.DataFrame, day: date | None) -> tuple[NDArray[np.int64],
     return (local_U // HOUR_MS + 72) % WEEK_H, day.weekday() * DAY_H, day  # the epoch was a Thursday
 
 
-def _worth(p_UH: NDArray[np.float32], hour_U: NDArray[np.int64], first_hour: int | None) -> Worth:
-    first = first_hour or 0
-    day_U24 = p_UH[:, first : first + DAY_H]
-    common = int(day_U24.sum(axis=0, dtype=np.float64).argmax())
+def _worth(p_UH: NDArray[np.float32], hour_U: NDArray[np.int64], first_hour: int | None, days: int) -> Worth:
+    """Others choose among the hours of all days on which mail may go out; the fixed hour is that of the first."""
+    open_UH = p_UH[:, ((first_hour or 0) + np.arange(days * DAY_H)) % p_UH.shape[1]]
+    common = int(open_UH.sum(axis=0, dtype=np.float64).argmax())
     ours_U = p_UH[np.arange(len(p_UH)), hour_U]
-    columns = (ours_U, day_U24[:, FIXED_HOUR], day_U24[:, common], day_U24.max(axis=1))
+    columns = (ours_U, open_UH[:, FIXED_HOUR], open_UH[:, common], open_UH.max(axis=1))
     return Worth(common, *(np.asarray(column, np.float64) for column in columns))
 
 

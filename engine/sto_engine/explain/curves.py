@@ -16,7 +16,8 @@ from sto_engine.models.attention import Attention, tonights_priors
 from sto_engine.models.boosted import Boosted
 from sto_engine.models.features import Known, attention_to, know
 from sto_engine.models.histogram import MIN_ACTS, PSEUDO_COUNTS, Histogram, smooth, smoothed
-from sto_engine.models.policy import Tensors
+from sto_engine.models.hour_of_week import HourOfWeek
+from sto_engine.models.policy import Policy, Tensors
 from sto_engine.models.priors import Priors
 from sto_engine.plan import Plan
 from sto_kernels.attention import attention_rates
@@ -29,9 +30,14 @@ LABEL_HOURS = 2
 Curves = dict[str, list[float | None]]
 
 
+def of_day(plan: Plan) -> Policy:
+    """The policy, or the one of a day that a policy of the week is made of."""
+    return plan.policy.of_day if isinstance(plan.policy, HourOfWeek) else plan.policy
+
+
 def known_of(plan: Plan, bucket: Bucket, priors: Tensors) -> Known | None:
     """The user's counts under tonight's priors; None for the baselines, which have none."""
-    policy, half_life = plan.policy, plan.config.model.half_life_days
+    policy, half_life = of_day(plan), plan.config.model.half_life_days
     if isinstance(policy, Attention | Boosted):
         return know(bucket, tonights_priors(priors, policy.bundle), half_life)
     return know(bucket, tonights_priors(priors, None), half_life) if isinstance(policy, Histogram) else None
@@ -39,9 +45,10 @@ def known_of(plan: Plan, bucket: Bucket, priors: Tensors) -> Known | None:
 
 def curves(plan: Plan, bucket: Bucket, priors: Tensors, known: Known | None) -> Curves:
     """The stages of the policy's curve by name, one number a slot each."""
-    if known is not None and isinstance(plan.policy, Attention | Boosted):
+    policy = of_day(plan)
+    if known is not None and isinstance(policy, Attention | Boosted):
         stages = {"cohort": _cohort_rate(known), "personas": _persona_rate(known), "own": known.rate_48U}
-        return {f"p_2h_{name}": _label_chances(plan.policy, known, plan, rate) for name, rate in stages.items()}
+        return {f"p_2h_{name}": _label_chances(policy, known, plan, rate) for name, rate in stages.items()}
     profile = build_profile(bucket, plan.grid, plan.config.model.half_life_days)
     acts = {"acts": numbers(profile.acts_US[0])}
     if not isinstance(plan.policy, Histogram):
@@ -52,11 +59,13 @@ def curves(plan: Plan, bucket: Bucket, priors: Tensors, known: Known | None) -> 
 
 
 def _label_chances(policy: Attention | Boosted, known: Known, plan: Plan, rate_48U: Floats) -> list[float | None]:
-    """P(open within the label window) of every slot by these rates; `boosted` weighs the type of the campaign later."""
-    kind = policy.kind if isinstance(policy, Attention) else None
+    """P(open within the label window) of every slot by these rates, the days of a week one after the other; `boosted`
+    weighs the type of the campaign later."""
+    kind, grid = policy.kind if isinstance(policy, Attention) else None, plan.grid
     rate_48U, decay_24 = attention_to(rate_48U, known.priors, kind)
-    window = windows(decay_24, LABEL_HOURS, plan.date.weekday(), plan.grid.slots)
-    return numbers(open_chances(rate_48U, window)[:, 0])
+    weekdays = range(7) if grid.days == 7 else (plan.date.weekday(),)
+    found = [open_chances(rate_48U, windows(decay_24, LABEL_HOURS, day, grid.slots // grid.days)) for day in weekdays]
+    return numbers(np.concatenate(found)[:, 0])
 
 
 def usual(plan: Plan, known: Known | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ The user's data come from his own bucket; what is usual for everyone is what the
 """
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,9 +33,10 @@ from sto_engine.plan import Plan
 from sto_engine.prepare import ScoreRequest, prepare
 from sto_engine.progress import Progress
 from sto_engine.score import Staged, stage_bucket
-from sto_engine.slots import MINUTE_MS
+from sto_engine.slots import MINUTE_MS, parse_clock
 from sto_engine.tables import REASONS
 from sto_engine.view import BucketView, look
+from sto_engine.zones import at
 
 Row = dict[str, Any]
 
@@ -134,12 +136,12 @@ def _decision(plan: Plan, staged: Staged, compared: Compared | None, utilities: 
     if row is None or compared is None:
         return {**head, "suppressed": staged.suppressed["reason"][0].as_py(), "slot": None}
     p_S = None if utilities.p_open_US is None else utilities.p_open_US[0]
-    minutes, _ = window_minutes({}, {}, plan.config.spread, plan.grid.minutes)
+    minutes, _ = window_minutes({}, {}, plan.config.spread, plan.grid.send_minutes)
     return {
         **head,
         "suppressed": None,
         "slot": row["slot"],
-        "slot_local": f"{plan.date}T{_clock(plan, row['slot'])}",
+        "slot_local": _local(plan, row["slot"]),
         "send_from": utc(row["start_ms"]),
         "send_before": utc(row["start_ms"] + minutes * MINUTE_MS),
         "arm": row["arm"],
@@ -170,8 +172,18 @@ def _lead(utility_S: NDArray[np.float32], compared: Compared) -> float | None:
 
 
 def _clock(plan: Plan, slot: int) -> str:
-    minute = slot * plan.grid.minutes
-    return f"{minute // 60:02d}:{minute % 60:02d}"
+    """Local time of the start of a slot; with its date where there are several days."""
+    grid = plan.grid
+    if grid.days == 1:
+        return str(at(slot * grid.minutes * MINUTE_MS).strftime("%H:%M"))
+    minute = parse_clock(plan.config.experiment.control_time) if grid.slots == 7 else slot % 24 * 60
+    day = plan.date + timedelta(days=int(grid.days_ahead(plan.date)[slot]))
+    return f"{day}T{minute // 60:02d}:{minute % 60:02d}"
+
+
+def _local(plan: Plan, slot: int) -> str:
+    clock = _clock(plan, slot)
+    return clock if "T" in clock else f"{plan.date}T{clock}"
 
 
 def _contributions(

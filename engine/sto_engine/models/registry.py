@@ -3,13 +3,14 @@
 import difflib
 from dataclasses import replace
 
-from sto_engine.config import POLICIES, PRESETS, Config
+from sto_engine.config import GRID_OF, POLICIES, PRESETS, Config
 from sto_engine.errors import ConfigError
 from sto_engine.models.attention import Attention
 from sto_engine.models.bandit import Bandit
 from sto_engine.models.boosted import Boosted
 from sto_engine.models.bundle import Bundle
 from sto_engine.models.histogram import Histogram
+from sto_engine.models.hour_of_week import HourOfWeek
 from sto_engine.models.policy import Policy
 from sto_engine.models.seeds import (
     SEED_BOOSTED,
@@ -22,7 +23,7 @@ from sto_engine.models.seeds import (
 from sto_engine.slots import grid_of
 from sto_engine.tables import CAMPAIGN_TYPES
 
-AVAILABLE = ("histogram", "attention", "boosted", "bandit")
+AVAILABLE = ("histogram", "attention", "boosted", "bandit", "hour_of_week")
 PRESETS_AVAILABLE = (SEED_HISTOGRAM, SEED_BOOSTED, SEED_THOMPSON)
 
 
@@ -43,6 +44,8 @@ def make_policy(config: Config, bundle: Bundle | None, occasion: str = "", seed:
     _check_label(name, model.label)
     if name == "histogram":
         return Histogram(grid, model)
+    if name == "hour_of_week":
+        return _hour_of_week(config, bundle)
     if name == "attention":
         usable = bundle if bundle is not None and bundle.preset is None else None
         return Attention(grid, model, usable)
@@ -56,9 +59,19 @@ def make_policy(config: Config, bundle: Bundle | None, occasion: str = "", seed:
 
 def for_type(policy: Policy, campaign_type: str) -> Policy:
     """The policy for campaigns of a type of CAMPAIGN_TYPES; the same where it does not tell types apart."""
-    if isinstance(policy, Attention | Boosted | Bandit):
-        return replace(policy, kind=CAMPAIGN_TYPES.index(campaign_type))
-    return policy
+    kind = CAMPAIGN_TYPES.index(campaign_type)
+    if isinstance(policy, HourOfWeek):
+        return replace(policy, of_day=replace(policy.of_day, kind=kind))
+    return replace(policy, kind=kind) if isinstance(policy, Attention | Boosted | Bandit) else policy
+
+
+def _hour_of_week(config: Config, bundle: Bundle | None) -> HourOfWeek:
+    """By the forest of a bundle, or by attention."""
+    hours = grid_of(24)
+    if bundle is None or bundle.preset is not None:
+        return HourOfWeek(Attention(hours, config.model))
+    _check_bundle(config, bundle)
+    return HourOfWeek(Boosted(hours, config.model, bundle))
 
 
 def _bandit(config: Config, bundle: Bundle | None, occasion: str, seed: int) -> Policy:
@@ -100,6 +113,22 @@ def check_model(config: Config) -> None:
     if model.policy is not None and model.preset is not None and (model.policy, model.preset) not in _PAIRS:
         raise ConfigError(f'model.preset = "{model.preset}" is not a "{model.policy}"; leave model.policy out')
     _check_label(model.policy, model.label)
+    _check_grid(config)
+
+
+def _check_grid(config: Config) -> None:
+    """Policies of a week have grids of their own, and nobody else has them."""
+    name, slots = config.model.preset or config.model.policy, config.slots.grid
+    wanted = GRID_OF.get(name or "")
+    if wanted is not None and slots != wanted:
+        raise ConfigError(f'"{name}" needs slots.grid = {wanted}; found {slots}; leave slots.grid out')
+    if wanted is None and slots not in (24, 48):
+        own = ", ".join(f"{policy} for {grid}" for policy, grid in GRID_OF.items())
+        raise ConfigError(f"slots.grid = {slots} needs a policy of the week ({own}); found {name or 'the default'}")
+    if name == "hour_of_week" and config.model.w24:
+        raise ConfigError(
+            f"model.w24 compares slots of one day; found {config.model.w24:g} with hour_of_week; set it to 0"
+        )
 
 
 def _check_label(policy: str | None, label: str) -> None:

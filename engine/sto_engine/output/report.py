@@ -12,6 +12,7 @@ from sto_engine.choose import BucketCounts
 COLLAPSE_SHARE = 0.80
 # in a window of fewer slots three of them must hold most
 COLLAPSE_SLOTS = 6
+WEEKS, DAYS = (7, 168), ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 # the capacity block of a run without limits
 UNLIMITED: dict[str, Any] = {"bound": None, "value": None, "gap": None, "moved": 0, "deferred": 0, "violations": 0}
 
@@ -52,6 +53,7 @@ def summarise(
         "by_suppression": dict(sorted(total.suppressed.items())),
         "by_arm": dict(sorted(total.arm.items())),
         "by_slot": {str(slot): total.slot[slot] for slot in range(slots)},
+        **({"by_day": _by_day(total, slots)} if slots in WEEKS else {}),
         "by_provider": dict(sorted(total.provider.items())),
         "preferred_slot_share": [round(share, 6) for share in shares],
         "entropy": round(-sum(s * math.log2(s) for s in shares if s > 0), 6) + 0.0,
@@ -61,6 +63,12 @@ def summarise(
         "capacity": dict(UNLIMITED),
         "warnings": [*warnings, *_alarms(total, shares, open_slots)],
     }
+
+
+def _by_day(total: BucketCounts, slots: int) -> dict[str, int]:
+    """Assignments by day of the week, on the grids of a week."""
+    per_day = slots // len(DAYS)
+    return {name: sum(total.slot[per_day * day + s] for s in range(per_day)) for day, name in enumerate(DAYS)}
 
 
 def _arms(total: BucketCounts) -> tuple[int, int]:
