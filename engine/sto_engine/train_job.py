@@ -45,7 +45,7 @@ from sto_engine.train.passes import (
     sum_bucket,
 )
 from sto_engine.train.prepare import FOREST, Look, course_of, lack, look, prepare
-from sto_engine.train.prior_bundle import carried, lack_before, origin, read_prior
+from sto_engine.train.prior_bundle import carried, lack_before, origin, read_prior, warn_of_strangers
 from sto_engine.train.row_files import RowSet
 from sto_engine.train.rows import seed_names
 from sto_engine.train.saved import write_bundle
@@ -149,6 +149,7 @@ class _Training:
 
     def boosted_bundle(self, bundle: Path, former: Bundle | None, force: bool) -> TrainReport:
         (then, now), last_bin, sends = self._sums()
+        warn_of_strangers(self.prior, now.own, self.progress)
         rival = self._rival(former, then.used)
         rows, seen = self._rows(partial(draw_bucket, self.source, last_bin, then.used, rival), last_bin)
         why = lack(seen, sends, self.source)

@@ -15,6 +15,7 @@ from sto_engine.assign import cold_start
 from sto_engine.config import load_config
 from sto_engine.config_policies import ColdStart
 from sto_engine.errors import ConfigError
+from sto_engine.explain.run import explain_user
 from sto_engine.job import ScoreRequest, run_score
 from sto_engine.progress import Silent
 from sto_engine.slots import grid_of
@@ -230,3 +231,14 @@ def test_outside_the_experiment_draws_have_their_chances(brand: Path, tmp_path: 
     assert 20 < len(drawn) < 60
     chosen_U = drawn["slot"].to_numpy() == drawn["preferred_slot"].to_numpy()
     np.testing.assert_allclose(drawn["propensity"].to_numpy(), 0.5 * chosen_U + 0.5 / 22, rtol=1e-6)
+
+
+def test_explain_tells_of_a_draw_and_of_office_hours(brand: Path, tmp_path: Path) -> None:
+    config = load_config(None, [NO_ARMS, COHORT, "cold_start.burst_campaigns=3"])
+    drawn = explain_user(ScoreRequest(brand, tmp_path, date=DAY), "200", config, Silent())
+    assert drawn["decision"]["reason"] == "explore"
+    assert any("explores tonight, by cold_start" in warning for warning in drawn["warnings"])
+    config = load_config(None, [NO_ARMS, COHORT])
+    office = explain_user(ScoreRequest(brand, tmp_path, date=DAY), "220", config, Silent())["decision"]
+    assert office["reason"] == "b2b"
+    assert {office["slot"], office["runner_up"]} <= set(OFFICE)

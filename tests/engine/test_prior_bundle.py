@@ -108,6 +108,27 @@ def test_an_account_without_a_single_event_sends_as_the_other_brand_reads(
     assert night(empty, tmp_path / "out", None)["reason"].unique().to_list() == ["fallback"]
 
 
+class Told(Silent):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, event: str, **fields: object) -> None:
+        self.warnings.append(f"{event} {fields}")
+
+
+def test_cohorts_of_another_kind_are_told(other: Path, tmp_path: Path) -> None:
+    store = store_of(habits(range(20), HOURS, days=10), tmp_path, recipients(range(20))).path
+    for by, is_odd in (("signup_source", False), ("region", True)):
+        told = Told()
+        config = load_config(None, [*KEYS, f'cohort.by=["{by}"]'])
+        report = train(store, tmp_path / by, DAY, config, 1, 0, None, told, prior_bundle=other)
+        assert any("knows none of the 1 cohorts" in warning for warning in told.warnings) == is_odd
+        assert any("the forest is that of bundle" in warning for warning in told.warnings)
+        assert (report.from_prior["cohorts_known"] == 0) == is_odd
+
+
 def test_little_history_is_carried_and_own_habits_still_win(other: Path, tmp_path: Path) -> None:
     """Thirty users for ten days: too few rows; user 0 of the evening's cohort reads in the morning."""
     rows = [*habits(range(2, 32), HOURS, days=10), *habits([0], {"app": 8}, days=60, rate=1.0)]

@@ -9,6 +9,10 @@ Draws are part of what the model arm does, and made anew for every user, date, c
 
     P(slot | model arm) = (1 - share) P(slot by the model) + share [slot is in the draw] / slots in the draw
 
+That is what sets them apart from `experiment.random_share` and `explore_share`: an arm keeps its people, so that most
+never explore and the arms can be compared; by epsilon everyone explores now and then, and its cost is the model arm's.
+A mail counts once the store has its event: who is mailed faster than events come in explores longer.
+
 Hours outside the allowed slots do not count; where that leaves none, all allowed slots do. Machines and dead addresses
 teach nothing, and who does not consent to profiling has no history by design: they explore nothing. U users, S slots.
 """

@@ -15,6 +15,7 @@ from sto_engine.models.bundle import Bundle, load_bundle
 from sto_engine.models.features import FEATURES
 from sto_engine.models.inherit import USERS, matched
 from sto_engine.models.priors import Priors
+from sto_engine.progress import Progress
 from sto_engine.train.fit import Fitted
 from sto_engine.train.passes import MomentPriors
 
@@ -69,6 +70,18 @@ def carried(prior: Bundle, now: Priors, own: Priors, why: str) -> Fitted:
     tensors |= {name: prior.tensors[name] for name in _OF_FOREST if name in prior.tensors}
     card = {"train": prior.card["train"], "from_prior": {**origin(prior, own), "forest": "carried", "why": why}}
     return Fitted(tensors, card, [])
+
+
+def warn_of_strangers(prior: Bundle | None, own: Priors, progress: Progress) -> None:
+    """Tell where the other brand knows none of the own cohorts."""
+    if prior is None or not own.cohort_names or matched(own, prior.priors):
+        return
+    theirs = next(iter(prior.priors.cohort_names), None)
+    progress.warn(
+        "prior_bundle",
+        detail=f"bundle {prior.path} knows none of the {len(own.cohort_names)} cohorts here, such as "
+        f'"{own.cohort_names[0]}"; it has "{theirs}"; was it trained with another cohort.by?',
+    )
 
 
 def origin(prior: Bundle, own: Priors) -> dict[str, Any]:
