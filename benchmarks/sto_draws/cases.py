@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sto_bench.tiers import pick
 
 SLOTS = 24
-PEERS = ("numpy", "torch", "torch_distributions")
+PEERS = ("numpy", "torch", "torch_distributions", "torch_cuda")
 _KNOWN = {"draws": PEERS, "wins": ("numpy",)}
 Floats = NDArray[np.float32]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sto_bench.contest import GateFailed
 
-USERS, ROUNDS = 20_000, 20
+USERS, ROUNDS = 10_000, 20
 SHAPES = ((0.3, 1.0, 6.0, 40.0), (4.0, 9.0, 0.7, 160.0))
 # P(X > Y) of X ~ Beta(1, 1), Y ~ Beta(2, 1) is 1 - E[Y]
 PAIR, PAIR_CHANCE = ((1.0, 2.0), (1.0, 1.0)), 1 / 3

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from sto_assign.players import timed
+from sto_bench.contest import Missing
 from sto_draws import gate
 from sto_draws.cases import Case, Floats, shapes
 from sto_kernels.beta import draw_betas
@@ -22,7 +23,8 @@ from sto_kernels.beta_wins import win_shares
 from sto_kernels.hashing import derive
 from sto_pipeline.contest import Entrant, Turn
 
-BLOCK = 16_384
+# users a call; a GPU is only busy with many
+BLOCK, GPU_BLOCK = 16_384, 1 << 20
 Array = NDArray[Any]
 # the answer for some users, by thread number so and so
 Player = Callable[[slice, int], Array]
@@ -30,6 +32,7 @@ NOTES = {
     "ours": "float32, compiled, by user, slot and round",
     "numpy": "float64, Generator.beta on SFC64, one generator a thread",
     "torch": "float32, our draws in plain torch operations, the same bits",
+    "torch_cuda": "the same on a CUDA device that holds the shapes; answers are copied back within its time",
     "torch_distributions": "float32, torch.distributions.Beta; its threads share one generator",
 }
 
@@ -59,16 +62,17 @@ def entrants(field: Field, names: Sequence[str]) -> list[Entrant]:
 
 def _entrant(field: Field, name: str) -> Entrant:
     player: list[Player] = []
+    block = GPU_BLOCK if name == "torch_cuda" else BLOCK
 
     def turn() -> Turn:
         first = not player
         if first:
             _hold_to_the_law(name, field)
             player.append(_player(name, field))
-            _play(replace(field, key_U=field.key_U[:1]), player[0])
-        found, seconds, core_s, peak_mib = timed(lambda: _play(field, player[0]), first=first)
+            _play(replace(field, key_U=field.key_U[:1]), player[0], block)
+        found, seconds, core_s, peak_mib = timed(lambda: _play(field, player[0], block), first=first)
         if field.case.kind == "draws":
-            gate.hold_moments(found, field.a_US, field.b_US, BLOCK)
+            gate.hold_moments(found, field.a_US, field.b_US, block)
         else:
             gate.hold_shares(found)
         return Turn(seconds, core_s, field.a_US.size * field.case.draws, peak_mib)
@@ -76,15 +80,15 @@ def _entrant(field: Field, name: str) -> Entrant:
     return Entrant(name, name == "ours", turn, field.case.rounds, NOTES[name])
 
 
-def _play(field: Field, player: Player) -> list[Array]:
+def _play(field: Field, player: Player, block: int = BLOCK) -> list[Array]:
     """The answers of every block of users, each thread taking its turn of them."""
     users = len(field.key_U)
-    rows = [slice(first, min(first + BLOCK, users)) for first in range(0, users, BLOCK)]
+    rows = [slice(first, min(first + block, users)) for first in range(0, users, block)]
     found: list[Array] = [np.empty(0)] * len(rows)
 
     def run(thread: int) -> None:
-        for block in range(thread, len(rows), field.threads):
-            found[block] = player(rows[block], thread)
+        for part in range(thread, len(rows), field.threads):
+            found[part] = player(rows[part], thread)
 
     with ThreadPoolExecutor(field.threads) as pool:
         list(pool.map(run, range(field.threads)))
@@ -107,6 +111,7 @@ def _player(name: str, field: Field) -> Player:
         "ours": _ours if field.case.kind == "draws" else _our_wins,
         "numpy": partial(_numpy, field.case.kind),
         "torch": _torch,
+        "torch_cuda": _torch_cuda,
         "torch_distributions": _distributions,
     }
     return make[name](field)
@@ -141,6 +146,13 @@ def _numpy(kind: str, field: Field) -> Player:
 def _torch(field: Field) -> Player:
     key_U, a_US, b_US = _tensors(field)
     return lambda rows, _: draw_betas_torch(key_U[rows], a_US[rows], b_US[rows]).numpy()
+
+
+def _torch_cuda(field: Field) -> Player:
+    if not torch.cuda.is_available():
+        raise Missing("torch finds no CUDA device")
+    key_U, a_US, b_US = (tensor.cuda() for tensor in _tensors(field))
+    return lambda rows, _: draw_betas_torch(key_U[rows], a_US[rows], b_US[rows]).cpu().numpy()
 
 
 def _distributions(field: Field) -> Player:
