@@ -16,6 +16,7 @@ import click
 
 import sto_engine
 from sto_engine.audit_cli import audit
+from sto_engine.bandit_cli import bandit
 from sto_engine.bench_cli import bench
 from sto_engine.common import Setup, common
 from sto_engine.errors import OutputFailed, StoError, UsageError
@@ -43,6 +44,7 @@ def cli() -> None:
 
 
 cli.add_command(audit)
+cli.add_command(bandit)
 cli.add_command(bench)
 cli.add_command(evaluate)
 cli.add_command(explain)
@@ -167,6 +169,7 @@ def compact(setup: Setup, store: Path, buckets: int | None) -> None:
     "--previous", type=PATH, multiple=True, metavar="RUN", help="Earlier runs, or a folder of them; repeatable."
 )
 @click.option("--prices-from", type=PATH, metavar="RUN", help="Replay the capacity prices of a run.")
+@click.option("--bandit-state", type=PATH, metavar="DIR", help="Outcomes that bandit update has counted.")
 @click.option("--dry-run", is_flag=True, help="Choose and count, write nothing.")
 @click.option("--dump-scores", is_flag=True, help="Also write p_open of every slot.")
 @click.option("--dump-features", is_flag=True, help="Also write what the history counts of each recipient.")

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,10 @@ from sto_engine.files import canonical_json
 from sto_engine.history.providers import known_providers, provider_map
 from sto_engine.ingest.audience import read_audience
 from sto_engine.ingest.store import Store
+from sto_engine.models.bandit import Bandit
+from sto_engine.models.bandit_state import state_for
 from sto_engine.models.bundle import Bundle, load_bundle
+from sto_engine.models.policy import Policy
 from sto_engine.models.registry import for_type, make_policy
 from sto_engine.open_previous import open_previous
 from sto_engine.plan import Plan
@@ -59,6 +62,7 @@ class ScoreRequest:
     previous: tuple[Path, ...] = ()
     prices_from: Path | None = None
     horizon_days: int | None = None
+    bandit_state: Path | None = None
     dry_run: bool = False
     dump_scores: bool = False
     dump_features: bool = False
@@ -90,7 +94,7 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress, on_gpu: b
     bundle = load_bundle(request.bundle) if request.bundle is not None else None
     day = request.date or _default_date(store)
     policy = make_policy(config, bundle, occasion_of(day, request.campaign), request.seed)
-    policy = for_type(policy, request.campaign_type)
+    policy = _with_state(for_type(policy, request.campaign_type), request, config, store, day)
     if request.dump_scores and not policy.has_chances:
         raise ConfigError(f"--dump-scores needs a policy with probabilities; {policy.name} has none")
     audience = read_audience(request.audience, store, config) if request.audience is not None else None
@@ -129,6 +133,15 @@ def scratch(plan: Plan, executor: Executor) -> Path | None:
     if executor.in_process:
         return None
     return (plan.config.cluster.scratch or plan.store.path.parent).absolute()
+
+
+def _with_state(policy: Policy, request: ScoreRequest, config: Config, store: Store, day: date) -> Policy:
+    """A bandit that goes by the outcomes of a state instead of counting them."""
+    if request.bandit_state is None:
+        return policy
+    if not isinstance(policy, Bandit):
+        raise ConfigError(f'--bandit-state is for model.policy = "bandit"; found "{policy.name}"; leave it out')
+    return replace(policy, state=state_for(request.bandit_state, store, day, config, policy.bundle_id))
 
 
 def _refuse(request: ScoreRequest, config: Config) -> None:
@@ -239,6 +252,11 @@ def _other_type(campaign_type: str, bundle: Bundle | None) -> list[str]:
     ]
 
 
+def _state_facts(policy: Policy) -> list[str] | None:
+    state = policy.state if isinstance(policy, Bandit) else None
+    return None if state is None else [state.meta["content"], state.meta["through"]]
+
+
 def _facts(request: ScoreRequest, plan: Plan, bundle: Bundle | None, prices: PastRun | None) -> dict[str, Any]:
     """Everything that can change a byte of the shards, and nothing else: no clock, no path, no thread count."""
     return {
@@ -254,6 +272,7 @@ def _facts(request: ScoreRequest, plan: Plan, bundle: Bundle | None, prices: Pas
         "audience_sha256": plan.audience.sha256 if plan.audience is not None else None,
         "previous": plan.previous.run_ids if plan.previous is not None else [],
         "prices_from": prices.run_id if prices is not None else None,
+        "bandit_state": _state_facts(plan.policy),
         "dump_scores": request.dump_scores,
         "dump_features": request.dump_features,
         "seed": plan.seed,

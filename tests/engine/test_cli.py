@@ -30,16 +30,8 @@ OPTIONS = {
     "train": ["--store", "--bundle", "--as-of", "--if-older-than", "--force", "--prior-bundle", *COMMON],
     "score": [
         *("--store", "--out", "--bundle", "--date", "--audience", "--campaign", "--campaign-type", "--channel"),
-        *(
-            "--horizon-days",
-            "--not-before",
-            "--previous",
-            "--prices-from",
-            "--dry-run",
-            "--dump-scores",
-            "--dump-features",
-        ),
-        "--exit-code-if-complete",
+        *("--horizon-days", "--not-before", "--previous", "--prices-from", "--bandit-state", "--dry-run"),
+        *("--dump-scores", "--dump-features", "--exit-code-if-complete"),
         *COMMON,
     ],
     "plan": [
@@ -49,6 +41,7 @@ OPTIONS = {
         *COMMON,
     ],
     "version": ["--log-json"],
+    "bandit": [],
     "bench": [],
     "evaluate": [],
     "erase": ["--store", "--user-id", "--from", "--block", "--dry-run", *COMMON],

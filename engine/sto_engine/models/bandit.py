@@ -27,18 +27,19 @@ from sto_engine.history.parts import campaign_tensors, read_history, sample_tens
 from sto_engine.history.rates import look_up
 from sto_engine.models.attention import reasons
 from sto_engine.models.bandit_fit import Learnt, fit, half_life, learnt_of
+from sto_engine.models.bandit_state import State
 from sto_engine.models.boosted import calibrated, slot_scores
 from sto_engine.models.bundle import Bundle
 from sto_engine.models.context import Curves, leveled
 from sto_engine.models.features import Known, blocks, build_features, counts_at
 from sto_engine.models.habits import CHANGE_MS, changing_rates
-from sto_engine.models.outcomes import Outcomes, Terms, count_outcomes
+from sto_engine.models.outcomes import Outcomes, Terms, count_outcomes, mature_sends
 from sto_engine.models.policy import Belief, Tensors, Utilities
 from sto_engine.models.priors import Priors, codes_of
 from sto_engine.slots import SlotGrid
 from sto_engine.tables import REASONS
 from sto_kernels.beta import draw_betas
-from sto_kernels.hashing import derive
+from sto_kernels.hashing import derive, parts_of
 from sto_kernels.lanes import Floats
 
 
@@ -54,13 +55,17 @@ class Bandit:
     occasion: str = ""
     seed: int = 0
     name: str = "bandit"
-    needs_sums: bool = True
     has_chances: bool = True
+    state: State | None = None
     kind: int | None = None  # type of the campaign; None: the one that attention is fitted for
 
     @property
     def bundle_id(self) -> str | None:
         return self.bundle.bundle_id if self.bundle is not None else None
+
+    @property
+    def needs_sums(self) -> bool:
+        return self.state is None
 
     @property
     def terms(self) -> Terms:
@@ -76,12 +81,13 @@ class Bandit:
         return fit(history, self.settings, self.terms, self.bundle, self.model.half_life_days, self.kind or 0).tensors()
 
     def weighed_by(self, priors: Tensors) -> Priors | None:
-        return learnt_of(priors, "the priors of this run").priors
+        return self._learnt(priors).priors
 
     def told(self, priors: Tensors) -> dict[str, Any]:
         """What a run was decided by, for its summary."""
-        learnt = learnt_of(priors, "the priors of this run")
+        learnt = self._learnt(priors)
         return {
+            "through": None if self.state is None else self.state.meta["through"],
             "prior": self.settings.prior,
             "strength": round(learnt.memory.strength, 3),
             "discount": learnt.memory.discount,
@@ -91,7 +97,7 @@ class Bandit:
         }
 
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
-        learnt = learnt_of(priors, "the priors of this run")
+        learnt = self._learnt(priors)
         outcomes = self.outcomes(bucket, learnt)
         said = self._context(bucket, learnt, day) if learnt.priors is not None else _usual(bucket, learnt, outcomes)
         p_US = said.p_US if learnt.priors is None else leveled(said.p_US, outcomes, learnt.level_strength)
@@ -103,10 +109,22 @@ class Bandit:
         return Utilities(draw_US, p_open_US, said.reason_U, said.acts_U, "chance", belief)
 
     def outcomes(self, bucket: Bucket, learnt: Learnt) -> Outcomes:
-        """Hits and exposure of everyone in the bucket."""
+        """Hits and exposure of everyone in the bucket: those of the state, or counted."""
+        if self.state is not None and len(bucket.users):
+            number = int(parts_of(bucket.users["h"].to_numpy()[:1], self.state.meta["buckets"])[0])
+            return self.state.outcomes(number, bucket.users["user_id"], self.grid.slots).but(bucket.bad_U)
         rate_C = look_up(bucket.campaign_key_C, learnt.campaign_key_G, learnt.rate_G)
         bounds = self.terms, bucket.end_ms, learnt.memory.discount
         return count_outcomes(bucket.cleaned, rate_C, learnt.follow_T, *bounds)
+
+    def _learnt(self, priors: Tensors) -> Learnt:
+        if self.state is not None:
+            return learnt_of(self.state.tensors, f"bandit state {self.state.path}")
+        return learnt_of(priors, "the priors of this run")
+
+    def mature(self, bucket: Bucket) -> int:
+        """How many sends count."""
+        return len(mature_sends(bucket.cleaned, self.terms, bucket.end_ms))
 
     def _belief(self, bucket: Bucket, a_US: Floats, b_US: Floats) -> Belief:
         key_U = derive(bucket.users["h"].to_numpy(), f"thompson:{self.occasion}", self.seed)

@@ -58,6 +58,11 @@ class Outcomes:
     def misses_US(self) -> NDArray[np.float32]:
         return np.asarray(np.maximum(self.sends_US - self.hits_US, 0), np.float32)
 
+    def but(self, bad_U: NDArray[np.bool_]) -> "Outcomes":
+        """The same, nothing of some users."""
+        keep_U1 = ~bad_U[:, None]
+        return Outcomes(self.sends_US * keep_U1, self.hits_US * keep_U1)
+
 
 def mature_sends(cleaned: Cleaned, terms: Terms, end_ms: int, from_ms: int | None = None) -> NDArray[np.int64]:
     """Rows of the sends that count at `end_ms`, of users who are no machines; not before `from_ms`."""
