@@ -118,12 +118,12 @@ class _Sender:
         ingest([str(path)], self._store, None, config, Silent(), threads=self.options.threads)
 
     def _score(self, player: Player, campaign: int) -> pl.DataFrame:
-        """The rows of the run of a campaign's day. Until a model can be trained, `attention` decides."""
+        """The rows of the run of a campaign's day. Until a model can be trained, `attention` decides by the same settings."""
         setting, day = player.setting, self.living.date_of(campaign)
         if setting.needs_bundle and campaign % player.retrained == 0:
             self._train(campaign, day)
         if setting.needs_bundle and self._bundle is None:
-            setting = engine.SETTINGS["attention"]
+            setting = engine.Setting((*setting.overrides, *engine.SETTINGS["attention"].overrides))
         request = ScoreRequest(
             *(self._store, self.folder / "runs", self._bundle, day),
             campaign=str(self.living.campaign_id(campaign)),
