@@ -15,6 +15,7 @@ from sto_engine.history.users import build_users, seen_users
 from sto_engine.ingest import ingest
 from sto_engine.ingest.store import Store
 from sto_engine.models.bundle import Bundle
+from sto_engine.models.policy import history_act
 from sto_engine.models.registry import make_policy
 from sto_engine.progress import Silent
 from sto_engine.tables import REASONS
@@ -94,16 +95,21 @@ def store_of(
 
 
 def known(
-    store: Store, bucket: int = 0, config: Config = CONFIG, everyone: bool = False, at: datetime = ORIGIN
+    store: Store,
+    bucket: int = 0,
+    config: Config = CONFIG,
+    everyone: bool = False,
+    at: datetime = ORIGIN,
+    act: str = "none",
 ) -> Bucket:
-    """A bucket at a moment: who has events, or with `everyone` the recipients."""
+    """A bucket at a moment: who has events, or with `everyone` the recipients; `act`: what history_act asks for."""
     at_ms = int(at.timestamp() * 1000)
     start_ms = window_start(at_ms, config)
     events = store.read_events(bucket, before_ms=at_ms, from_ms=start_ms)
     recipients = store.read_recipients(bucket)
     audience = recipients if everyone and recipients is not None else seen_users(events)
     users = build_users(audience.select("h", "user_id"), recipients, events, config, at_ms)
-    return build_journal(events, users, config).at(start_ms, at_ms)
+    return build_journal(events, users, config).at(start_ms, at_ms, act)
 
 
 def decide(
@@ -116,7 +122,7 @@ def decide(
     policy, buckets = make_policy(config, bundle), range(store.buckets)
     priors = policy.reduce([policy.sums(known(store, b, config, at=at), store.buckets) for b in buckets])
     frames = []
-    for bucket in (known(store, b, config, everyone=True, at=at) for b in buckets):
+    for bucket in (known(store, b, config, True, at, history_act(policy)) for b in buckets):
         found = policy.utilities(bucket, priors, day)
         assert np.isfinite(found.utility_US).all()
         slots = found.utility_US.shape[1]

@@ -23,7 +23,7 @@ from sto_engine.contest import Contest, contest_of, model_chances
 from sto_engine.entry import Entry, given_slots
 from sto_engine.models.policy import Utilities
 from sto_engine.plan import Plan
-from sto_engine.tables import ARMS, REASONS, encode
+from sto_engine.tables import ARMS, REASONS, URGENCIES, encode
 
 K = TypeVar("K")
 FALLBACK = REASONS.index("fallback")
@@ -44,6 +44,7 @@ class BucketCounts:
     provider: Counter[str] = field(default_factory=Counter)
     held: Counter[str] = field(default_factory=Counter)
     cold: Counter[str] = field(default_factory=Counter)
+    urgency: Counter[str] = field(default_factory=Counter)
     spread: Counter[SpreadKey] = field(default_factory=Counter)
     gain: Gain = field(default_factory=Gain)
     regret: Regret = field(default_factory=Regret)
@@ -102,6 +103,7 @@ def choose(plan: Plan, entry: Entry, utilities: Utilities, last_U: NDArray[np.ui
         preferred_slot=pl.Series(preferred_U),
         n_eff=pl.Series(np.asarray(utilities.n_eff_U, np.float32)),
     )
+    rows = _with_urgency(rows, utilities, counts)
     return Chosen(rows, _soft(plan, wanted, entry, suits_US), explore_US, contest)
 
 
@@ -116,6 +118,15 @@ def _known_worths(
     if worth is None or utilities.belief is None or utilities.p_open_US is None:
         return worth
     return _worths(plan, replace(utilities, utility_US=utilities.p_open_US, measure="chance"), reason_U, zones)
+
+
+def _with_urgency(rows: pl.DataFrame, utilities: Utilities, counts: BucketCounts) -> pl.DataFrame:
+    """The rows with how long they may wait, where the policy knows it."""
+    if utilities.urgency_U is None:
+        return rows
+    urgency = pl.Series("urgency", utilities.urgency_U.tolist(), dtype=pl.Enum(URGENCIES))
+    counts.urgency.update(dict(urgency.drop_nulls().cast(pl.String).value_counts().iter_rows()))
+    return rows.with_columns(urgency)
 
 
 def _suits(entry: Entry, reason_U: NDArray[np.uint8]) -> NDArray[np.bool_] | None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sto_engine.config_base import Hours, Section, Share
 
@@ -22,8 +22,53 @@ class Bandit(Section):
     propensity_draws: Annotated[int, Field(ge=10, le=100_000)] = 100
 
 
+class EngagementWeights(Section):
+    """How much each part of a computed engagement score counts, relative to the others (`models.engagement`)."""
+
+    recency: Annotated[float, Field(ge=0)] = 0.4
+    frequency: Annotated[float, Field(ge=0)] = 0.3
+    clicks: Annotated[float, Field(ge=0)] = 0.3
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> "EngagementWeights":
+        if not self.recency + self.frequency + self.clicks > 0:
+            raise ValueError("best_day.engagement_weights must not all be 0; found 0 for recency, frequency and clicks")
+        return self
+
+
 class BestDay(Section):
-    """The best day of the week."""
+    """The best day of the week, policy `day_of_week` and preset `seed_best_day`.
+
+    `clv_threshold`: recipients with at least this customer lifetime value get the day that the model picks for them,
+    others (and those without one) the best day of their engagement tier. `engagement_weights`: of the score that is
+    computed where recipients bring none. `tiers`: how many tiers of engagement, by quantiles; `min_sends`: a tier with
+    fewer mails than this on any day is thin and gets the best day of all.
+    `high_churn`, `medium_churn`: from this churn risk on mail is urgent, `high_churn` only with a value of at least
+    `high_value` (default: `clv_threshold`): `today` on the first day there is, `within_24h` on the better of the first
+    two; everybody else waits for his best day.
+    """
+
+    clv_threshold: Annotated[float, Field(ge=0)] = 500.0
+    engagement_weights: EngagementWeights = EngagementWeights()
+    tiers: Annotated[int, Field(ge=1, le=20)] = 4
+    min_sends: Annotated[int, Field(ge=1)] = 200
+    high_churn: Share = 0.7
+    medium_churn: Share = 0.4
+    high_value: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _churn_ascends(self) -> "BestDay":
+        if self.medium_churn > self.high_churn:
+            raise ValueError(
+                f"best_day.medium_churn must be at most best_day.high_churn; found {self.medium_churn:g} above "
+                f"{self.high_churn:g}"
+            )
+        return self
+
+    @property
+    def value_of_urgency(self) -> float:
+        """The customer lifetime value from which a high churn risk makes mail urgent."""
+        return self.clv_threshold if self.high_value is None else self.high_value
 
 
 class ColdStart(Section):

@@ -26,6 +26,7 @@ from sto_engine.executor import Executor, Threads
 from sto_engine.files import canonical_json, folder_lock, write_atomic
 from sto_engine.ingest.store import Store
 from sto_engine.models.bandit import Bandit
+from sto_engine.models.day_of_week import DayOfWeek
 from sto_engine.output import manifest as runs
 from sto_engine.output.load import Load, load_csv
 from sto_engine.output.report import metrics, spread_summary, summarise
@@ -204,6 +205,8 @@ def _summary(prepared: Prepared, decided: Decided, load: Load) -> dict[str, Any]
         body |= summary_blocks(decided.priced, decided.load_before, load)
     if decided.bandit is not None:
         body["bandit"] = {**decided.bandit, **total.regret.summary()}
+    if isinstance(plan.policy, DayOfWeek):
+        body["best_day"] = plan.policy.told()
     timings = {name: round(seconds, 3) for name, seconds in decided.timings.items()}
     return {**body, "spread": spread_summary(total, decided.minutes), "timings_s": timings}
 

@@ -93,7 +93,7 @@ def place_bucket(plan: Plan, rows: pl.DataFrame, spread: SpreadPlan, ranks: Rank
         channel=pl.lit(plan.channel, pl.String),
         slot_local=local_ms.cast(pl.Datetime("ms")),
         send_at=pl.Series(send_ms_U).cast(pl.Datetime("ms", "UTC")),
-        urgency=pl.lit(None, pl.String),
+        urgency=pl.col("urgency").cast(pl.String) if "urgency" in rows.columns else pl.lit(None, pl.String),
         bundle_id=pl.lit(plan.policy.bundle_id, pl.String),
     )
 

@@ -17,18 +17,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sto_engine.config import Config, Train
-from sto_engine.errors import BadData, ConfigError
+from sto_engine.config import Config
+from sto_engine.errors import BadData
 from sto_engine.executor import Executor, Threads
 from sto_engine.ingest.store import Store
 from sto_engine.models.bundle import Bundle
 from sto_engine.models.features import FEATURES, MONOTONE
 from sto_engine.models.forest import Recipe
 from sto_engine.models.priors import Priors
-from sto_engine.models.registry import check_model
 from sto_engine.models.seeds import SEED_BOOSTED
 from sto_engine.progress import Progress
-from sto_engine.slots import grid_of
+from sto_engine.train.days import learn_days
 from sto_engine.train.draw import Tally, edge_of
 from sto_engine.train.fit import Fitted, finish
 from sto_engine.train.forests import Lesson, Plan, grow
@@ -46,15 +45,22 @@ from sto_engine.train.passes import (
 )
 from sto_engine.train.prepare import FOREST, Look, course_of, lack, look, prepare
 from sto_engine.train.prior_bundle import carried, lack_before, origin, read_prior, warn_of_strangers
+from sto_engine.train.question import (
+    BOOSTED,
+    OF_DAYS,
+    labelled,
+    names_of,
+    policy_of,
+    preset_of,
+    question_of,
+    settings_of,
+)
 from sto_engine.train.row_files import RowSet
-from sto_engine.train.rows import seed_names
 from sto_engine.train.saved import write_bundle
 from sto_engine.train.scratch import work_folder
 from sto_engine.zones import midnight_ms
 
 T = TypeVar("T")
-# What the field's plain recipe trains where the configuration does not say otherwise.
-SEED_SETTINGS = {"trees": 500, "depth": 6, "colsample": 1.0, "min_child_weight": 1.0, "reg_lambda": 1.0}
 
 
 @dataclass
@@ -69,6 +75,7 @@ class TrainReport:
     from_prior: dict[str, Any] = field(default_factory=dict)
     holdout: dict[str, Any] = field(default_factory=dict)
     rivals: dict[str, Any] = field(default_factory=dict)
+    best_day: dict[str, Any] = field(default_factory=dict)
     trained_by: dict[str, Any] = field(default_factory=dict)
     skipped: bool = False
 
@@ -89,8 +96,9 @@ def train(
     executor: Executor | None = None,
     prior_bundle: Path | None = None,
 ) -> TrainReport:
-    """Train `boosted` on the events before `as_of` (UTC midnight; default: the one after the newest event).
+    """Train the model that the configuration names (default: `boosted`) on the events before `as_of`.
 
+    `as_of` is a UTC midnight, by default the one after the newest event.
     `executor` does the work; without one, `threads` of this process. `prior_bundle` is another brand's, which own
     tables are drawn to, and whose forest serves where there is too little to train.
 
@@ -98,30 +106,23 @@ def train(
     `train.min_label_days` of labels, fewer than `train.min_rows` rows or only one outcome, and for a model that is
     worse on later data than `histogram` or than the bundle there, unless `force`.
     """
-    is_seed = _check(config)
+    question = question_of(config)
+    config = labelled(config, question)
     # machines that work for this one may start in another folder
     source = Store.open(store if executor is None or executor.in_process else store.absolute())
-    prior = None if prior_bundle is None else read_prior(prior_bundle, bundle, config, is_seed)
+    prior = None if prior_bundle is None else read_prior(prior_bundle, bundle, config, question)
     day = as_of or _day_of(source, prior)
     former = read_former(bundle)
-    is_kept = former is not None and answers(former, config, is_seed) and has_prior(former, prior)
+    is_kept = former is not None and answers(former, config, question) and has_prior(former, prior)
     if former is not None and is_kept and is_young(former, day, if_older_than_days):
         progress.info("train_skipped", bundle_id=former.bundle_id, why="bundle is young enough")
         return TrainReport(former.bundle_id, day.isoformat(), skipped=True)
     with work_folder(bundle) as folder:
         work = Source(source, span_of(day, config), config, folder)
         job = _Training(work, executor or Threads(threads), seed, progress, prior)
-        return job.seed_bundle(bundle) if is_seed else job.boosted_bundle(bundle, former, force)
-
-
-def _check(config: Config) -> bool:
-    """Whether the preset `seed_boosted` is asked for; ConfigError (78) for what is not trained."""
-    check_model(config)
-    if config.model.policy not in (None, "boosted") or config.model.preset not in (None, SEED_BOOSTED):
-        asked = config.model.preset or config.model.policy
-        raise ConfigError(f'train makes policy "boosted" or preset "{SEED_BOOSTED}"; "{asked}" needs no training')
-    grid_of(config.slots.grid)
-    return config.model.preset == SEED_BOOSTED
+        if question in OF_DAYS:
+            return job.day_bundle(bundle, question)
+        return job.seed_bundle(bundle) if question == SEED_BOOSTED else job.boosted_bundle(bundle, former, force)
 
 
 def _day_of(store: Store, prior: Bundle | None) -> date:
@@ -148,10 +149,10 @@ class _Training:
         return self.source.config
 
     def boosted_bundle(self, bundle: Path, former: Bundle | None, force: bool) -> TrainReport:
-        (then, now), last_bin, sends = self._sums()
+        (then, now), last_bin, sends = self.sums()
         warn_of_strangers(self.prior, now.own, self.progress)
         rival = self._rival(former, then.used)
-        rows, seen = self._rows(partial(draw_bucket, self.source, last_bin, then.used, rival), last_bin)
+        rows, seen = self.drawn_rows(partial(draw_bucket, self.source, last_bin, then.used, rival), last_bin)
         why = lack(seen, sends, self.source)
         if why is None and self.prior is not None:
             why = lack_before(then)
@@ -160,17 +161,17 @@ class _Training:
         previous_ms = None if rival is None else midnight_ms(date.fromisoformat(rival[0].meta["as_of"]))
         course = course_of(self._config.train, then.used.target_type, self.source.span.as_of_ms, previous_ms)
         self.progress.start("fit", 3)
-        self._tell("base")
+        self.tell("base")
         prepared = self.executor.call(partial(prepare, rows, course))
-        self._tell("forest")
+        self.tell("forest")
         recipe = Recipe(tuple(FEATURES), self._config.train, self.seed, MONOTONE)
-        forests = self._grow(Plan(rows, prepared.lessons, recipe))
-        self._tell("judge")
+        forests = self.grow(Plan(rows, prepared.lessons, recipe))
+        self.tell("judge")
         fitted = self.executor.call(partial(finish, rows, course, prepared, forests))
         self._object(fitted, force)
         card = fitted.card if self.prior is None else {**fitted.card, "from_prior": origin(self.prior, now.own)}
         fitted = replace(fitted, tensors={**now.used.tensors(), **fitted.tensors}, card=card)
-        return self._save(bundle, seen, forests[FOREST], fitted, list(FEATURES), None)
+        return self._save(bundle, seen, forests[FOREST], fitted, BOOSTED)
 
     def _carry(self, bundle: Path, now: MomentPriors, why: str) -> TrainReport:
         """The other brand's forest, where there is one, since there is too little to train."""
@@ -178,30 +179,35 @@ class _Training:
             raise BadData(why)
         self.progress.warn("carried", detail=f"the forest is that of bundle {self.prior.bundle_id}: {why}")
         fitted = carried(self.prior, now.used, now.own, why)
-        return self._save(bundle, look(RowSet(self.source.folder, ())), self.prior.forest, fitted, list(FEATURES), None)
+        return self._save(bundle, look(RowSet(self.source.folder, ())), self.prior.forest, fitted, BOOSTED)
 
     def seed_bundle(self, bundle: Path) -> TrainReport:
         tally = Tally()
-        for _, count_B in self._over_buckets("count", partial(count_bucket, self.source)):
+        for _, count_B in self.over_buckets("count", partial(count_bucket, self.source)):
             tally.add(count_B)
         last_bin = tally.last_bin(self._config.train.max_rows)
-        rows, seen = self._rows(partial(draw_seed_bucket, self.source, last_bin), last_bin)
+        rows, seen = self.drawn_rows(partial(draw_seed_bucket, self.source, last_bin), last_bin)
         why = lack(seen, None, self.source)
         if why is not None:
             raise BadData(why)
         self.progress.start("fit", 1)
-        self._tell("forest")
-        names, train = seed_names(self._config), settings(self._config.train, SEED_SETTINGS)
+        self.tell("forest")
+        names, train = names_of(self._config, SEED_BOOSTED), settings_of(self._config.train, SEED_BOOSTED)
         recipe = Recipe(tuple(names), train, self.seed, based=False)
-        forests = self._grow(Plan(rows, (Lesson(FOREST, seen.rows),), recipe))
+        forests = self.grow(Plan(rows, (Lesson(FOREST, seen.rows),), recipe))
         fitted = Fitted({}, {"train": train.model_dump(mode="json")}, [])
-        return self._save(bundle, seen, forests[FOREST], fitted, names, SEED_BOOSTED)
+        return self._save(bundle, seen, forests[FOREST], fitted, SEED_BOOSTED)
 
-    def _sums(self) -> tuple[tuple[MomentPriors, MomentPriors], int | None, int]:
+    def day_bundle(self, bundle: Path, question: str) -> TrainReport:
+        self.progress.start("fit", 2)
+        learnt = learn_days(self, question)
+        return self._save(bundle, learnt.seen, learnt.forest, learnt.fitted, question)
+
+    def sums(self) -> tuple[tuple[MomentPriors, MomentPriors], int | None, int]:
         """First pass: priors at the origin and at as_of, the last bin of rows that are drawn, and all sends."""
         found: dict[int, tuple[str, str]] = {}
         tally, sends = Tally(), 0
-        for bucket, sums in self._over_buckets("sums", partial(sum_bucket, self.source)):
+        for bucket, sums in self.over_buckets("sums", partial(sum_bucket, self.source)):
             found[bucket] = sums.origin, sums.now
             sends += sums.sends
             tally.add(sums.count_B)
@@ -218,13 +224,13 @@ class _Training:
 
     def _rival(self, former: Bundle | None, then: Priors) -> tuple[Bundle, Priors] | None:
         """The former bundle, if it answers the same question, and its priors with the campaigns of the origin."""
-        if former is None or not answers(former, self._config, is_seed=False):
+        if former is None or not answers(former, self._config, BOOSTED):
             return None
         return former, former.priors.with_campaigns(then.campaign_key_G, then.rate2_G, then.rate24_G)
 
-    def _rows(self, work: Callable[[int], Drawn], last_bin: int | None) -> tuple[RowSet, Look]:
+    def drawn_rows(self, work: Callable[[int], Drawn], last_bin: int | None) -> tuple[RowSet, Look]:
         """Second pass: the files of every bucket with rows, in bucket order, and what they hold."""
-        drawn = dict(self._over_buckets("rows", work))
+        drawn = dict(self.over_buckets("rows", work))
         edge = None
         if last_bin is not None:
             below = sum(found.file.rows - len(found.last) for found in drawn.values())
@@ -233,7 +239,7 @@ class _Training:
         rows = RowSet(self.source.folder, files, edge)
         return rows, self.executor.call(partial(look, rows))
 
-    def _grow(self, plan: Plan) -> dict[str, bytes]:
+    def grow(self, plan: Plan) -> dict[str, bytes]:
         """The forests, by the group of machines where there is one."""
         group, settings = self.executor.group, self._config.cluster
         if group is not None:
@@ -269,7 +275,7 @@ class _Training:
                 detail=f"the last {train.holdout_days} days have too few rows; p_open is as it comes",
             )
 
-    def _over_buckets(self, phase: str, work: Callable[[int], T]) -> Iterator[tuple[int, T]]:
+    def over_buckets(self, phase: str, work: Callable[[int], T]) -> Iterator[tuple[int, T]]:
         """Buckets and their results as they come."""
         buckets = self.source.store.buckets
         self.progress.start(phase, buckets)
@@ -277,22 +283,17 @@ class _Training:
             yield bucket, result
             self.progress.advance(phase)
 
-    def _tell(self, stage: str) -> None:
+    def tell(self, stage: str) -> None:
         self.progress.info("fit", stage=stage)
         self.progress.advance("fit")
 
-    def _save(
-        self, bundle: Path, seen: Look, forest: bytes, fitted: Fitted, names: list[str], preset: str | None
-    ) -> TrainReport:
+    def _save(self, bundle: Path, seen: Look, forest: bytes, fitted: Fitted, question: str) -> TrainReport:
         by = self._trained_by()
         prior = {} if self.prior is None else {"prior": self.prior.bundle_id}
-        contract = {"preset": preset, "features": names, "seed": self.seed, **prior}
+        names = names_of(self._config, question)
+        head = {"policy": policy_of(question), "preset": preset_of(question), "features": names}
+        contract = {**head, "seed": self.seed, **prior}
         bundle_id, card = write_bundle(bundle, self.source, seen, forest, fitted, contract, by)
-        told = {name: card.get(name, {}) for name in ("from_prior", "holdout", "rivals")}
+        told = {name: card.get(name, {}) for name in ("from_prior", "holdout", "rivals", "best_day")}
         trees = card["train"]["trees"]
         return TrainReport(bundle_id, card["as_of"], card["rows"], card["base_rate"], trees, **told, trained_by=by)
-
-
-def settings(train: Train, instead: dict[str, Any]) -> Train:
-    """The section with other defaults: what the configuration names itself stays."""
-    return train.model_copy(update={k: v for k, v in instead.items() if k not in train.model_fields_set})

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sto_engine.history.bucket import COLUMNS, Bucket, build_journal
 from sto_engine.history.users import build_users, seen_users
+from sto_engine.models.policy import history_act
 from sto_engine.plan import Plan
 from sto_engine.slots import MINUTE_MS
 from sto_engine.suppress import suppressions
@@ -71,7 +72,7 @@ def look(plan: Plan, bucket: int) -> BucketView:
     users = build_users(everyone, recipients, events, plan.config, plan.origin_ms)
     place_A = _places(everyone, audience)
     reason = suppressions(audience, users[place_A], events)
-    known = build_journal(events, users, plan.config).at(plan.start_ms, plan.origin_ms)
+    known = build_journal(events, users, plan.config).at(plan.start_ms, plan.origin_ms, history_act(plan.policy))
     sends = _sends(events) if _is_capped(plan, users) else None
     known = Bucket(users.drop(_SETTLED), known.cleaned, known.campaign_key_C, known.start_ms, known.end_ms)
     return BucketView(known, audience["user_id"], reason, place_A, sends, _past(plan, bucket))

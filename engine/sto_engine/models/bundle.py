@@ -50,6 +50,11 @@ class Bundle:
         preset = self.meta.get("preset")
         return None if preset is None else str(preset)
 
+    @property
+    def policy(self) -> str:
+        """The policy that it was trained for."""
+        return str(self.meta.get("policy", "boosted"))
+
     @cached_property
     def priors(self) -> Priors:
         """The tables that are usual for everyone; BadData (65) where one is missing or misshapen."""

@@ -36,7 +36,8 @@ class Batch:
 class Recipe:
     """How to grow a forest; `monotone` is 1 for features whose rise must not lower the margin.
 
-    `based` says that rows come with base margins; `external` keeps the quantized rows on the local disk.
+    `based` says that rows come with base margins; `external` keeps the quantized rows on the local disk. `bagged` grows
+    a random forest, all trees at once from a margin of 0; a row of the label weighs `positive_weight`.
     """
 
     names: tuple[str, ...]
@@ -47,6 +48,13 @@ class Recipe:
     threads: int = TRAIN_THREADS
     on_gpu: bool = False
     external: bool = False
+    bagged: bool = False
+    positive_weight: float = 1.0
+
+    @property
+    def rounds(self) -> int:
+        """How often XGBoost grows: a tree each time, or all of a random forest at once."""
+        return 1 if self.bagged else self.train.trees
 
     def params(self) -> dict[str, Any]:
         """The same as XGBoost names it."""
@@ -65,8 +73,12 @@ class Recipe:
         }
         if self.monotone is not None:
             params["monotone_constraints"] = "(" + ",".join(map(str, self.monotone)) + ")"
-        if self.based:
-            params["base_score"] = 0.5  # the base margin is the whole start: nothing to add to it
+        if self.based or self.bagged:
+            params["base_score"] = 0.5  # the base margin, or 0, is the whole start: nothing to add to it
+        if self.bagged:
+            params |= {"num_parallel_tree": train.trees, "colsample_bytree": 1.0, "colsample_bynode": train.colsample}
+        if self.positive_weight != 1.0:
+            params["scale_pos_weight"] = self.positive_weight
         if self.on_gpu:
             params["device"] = "cuda"
         return params
@@ -81,7 +93,7 @@ def fit_forest(
 ) -> Any:
     """Train on the rows of `batches`, each called several times; returns the booster.
 
-    Grows on from `start`, the UBJSON of the first trees, to `recipe.train.trees`; calls `grown` with the forest so far
+    Grows on from `start`, the UBJSON of the first trees, to `recipe.rounds`; calls `grown` with the forest so far
     every so many trees, but not with the last. Within a collective of XGBoost `batches` are the rows of one process,
     and all of them call this. Raises Unavailable (69) without XGBoost, or without its CUDA where it is asked for.
     """
@@ -93,8 +105,8 @@ def fit_forest(
         )
     former = None if start is None else xgboost.Booster(model_file=bytearray(start))
     done = 0 if former is None else former.num_boosted_rounds()
-    rounds = recipe.train.trees - done
-    callbacks = [_teller(xgboost, recipe.train.trees, every, grown)] if every and grown else []
+    rounds = recipe.rounds - done
+    callbacks = [_teller(xgboost, recipe.rounds, every, grown)] if every and grown else []
 
     def grow(cache: str | None) -> Any:
         # the quantized rows end with this function, before the folder of their files does
@@ -129,8 +141,8 @@ def gains(booster: Any) -> dict[str, float]:
     return {name: round(float(gain) / total, 6) for name, gain in sorted(found.items(), key=lambda item: -item[1])}
 
 
-def margins(booster: Any, rows_NF: NDArray[np.float32], base_N: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Base margin plus the trees, by XGBoost itself, float64 [N]."""
+def margins(booster: Any, rows_NF: NDArray[np.float32], base_N: NDArray[np.float32] | None) -> NDArray[np.float64]:
+    """Base margin (None: the model's own) plus the trees, by XGBoost itself, float64 [N]."""
     names = booster.feature_names
     data = _xgboost().DMatrix(rows_NF, base_margin=base_N, feature_names=names)
     return np.asarray(booster.predict(data, output_margin=True), np.float64)

@@ -89,3 +89,8 @@ class Policy(Protocol):
 
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
         """Utilities of every user of the bucket for sends on the local day `day`."""
+
+
+def history_act(policy: Policy) -> str:
+    """The acts of a history that a policy asks for beside opens ("none" or "click"): most look at none."""
+    return str(getattr(policy, "history_act", "none"))

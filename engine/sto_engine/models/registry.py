@@ -9,6 +9,7 @@ from sto_engine.models.attention import Attention
 from sto_engine.models.bandit import Bandit
 from sto_engine.models.boosted import Boosted
 from sto_engine.models.bundle import Bundle
+from sto_engine.models.day_of_week import DAY_OF_WEEK, SEED_BEST_DAY, DayOfWeek
 from sto_engine.models.histogram import Histogram
 from sto_engine.models.hour_of_week import HourOfWeek
 from sto_engine.models.policy import Policy
@@ -23,8 +24,8 @@ from sto_engine.models.seeds import (
 from sto_engine.slots import grid_of
 from sto_engine.tables import CAMPAIGN_TYPES
 
-AVAILABLE = ("histogram", "attention", "boosted", "bandit", "hour_of_week")
-PRESETS_AVAILABLE = (SEED_HISTOGRAM, SEED_BOOSTED, SEED_THOMPSON)
+AVAILABLE = ("histogram", "attention", "boosted", "bandit", "day_of_week", "hour_of_week")
+PRESETS_AVAILABLE = (SEED_HISTOGRAM, SEED_BOOSTED, SEED_THOMPSON, SEED_BEST_DAY)
 
 
 def make_policy(config: Config, bundle: Bundle | None, occasion: str = "", seed: int = 0) -> Policy:
@@ -40,7 +41,7 @@ def make_policy(config: Config, bundle: Bundle | None, occasion: str = "", seed:
         return SeedHistogram(grid, model)
     if model.preset == SEED_THOMPSON:
         return SeedThompson(grid, model)
-    name = model.policy or ("boosted" if bundle is not None or model.preset else "attention")
+    name = model.policy or _POLICY_OF.get(model.preset or "") or ("attention" if bundle is None else "boosted")
     _check_label(name, model.label)
     if name == "histogram":
         return Histogram(grid, model)
@@ -53,7 +54,10 @@ def make_policy(config: Config, bundle: Bundle | None, occasion: str = "", seed:
         return _bandit(config, bundle, occasion, seed)
     if bundle is None:
         raise ConfigError(f'model.policy = "{name}" needs a trained bundle; pass --bundle (make one: sto-engine train)')
+    _check_kind(name, bundle)
     _check_bundle(config, bundle)
+    if name == DAY_OF_WEEK:
+        return DayOfWeek(config, bundle)
     return Boosted(grid, model, bundle) if bundle.preset is None else SeedBoosted(grid, model, bundle)
 
 
@@ -70,6 +74,7 @@ def _hour_of_week(config: Config, bundle: Bundle | None) -> HourOfWeek:
     hours = grid_of(24)
     if bundle is None or bundle.preset is not None:
         return HourOfWeek(Attention(hours, config.model))
+    _check_kind("hour_of_week", bundle)
     _check_bundle(config, bundle)
     return HourOfWeek(Boosted(hours, config.model, bundle))
 
@@ -77,6 +82,7 @@ def _hour_of_week(config: Config, bundle: Bundle | None) -> HourOfWeek:
 def _bandit(config: Config, bundle: Bundle | None, occasion: str, seed: int) -> Policy:
     model, settings = config.model, config.bandit
     if bundle is not None:
+        _check_kind("bandit", bundle)
         _check_bundle(config, bundle)
         if bundle.preset is not None or settings.prior != "contextual":
             raise ConfigError(
@@ -90,6 +96,16 @@ def _bandit(config: Config, bundle: Bundle | None, occasion: str, seed: int) -> 
             f'model.w24 = {model.w24} is not for model.policy = "bandit", whose outcomes are of one label'
         )
     return Bandit(grid_of(config.slots.grid), model, settings, config.train.outcome_lag_hours, bundle, occasion, seed)
+
+
+def _check_kind(name: str, bundle: Bundle) -> None:
+    """ConfigError (78) for a bundle of hours where days are asked for, and the other way round."""
+    if (name == DAY_OF_WEEK) == (bundle.policy == DAY_OF_WEEK):
+        return
+    raise ConfigError(
+        f'policy "{name}" needs a bundle trained for it; {bundle.path} was trained for policy "{bundle.policy}"; pass '
+        f"--set model.policy={bundle.policy}, or another --bundle"
+    )
 
 
 def _check_bundle(config: Config, bundle: Bundle) -> None:
@@ -138,7 +154,8 @@ def _check_label(policy: str | None, label: str) -> None:
         )
 
 
-_PAIRS = (("histogram", SEED_HISTOGRAM), ("boosted", SEED_BOOSTED))
+_POLICY_OF = {SEED_HISTOGRAM: "histogram", SEED_BOOSTED: "boosted", SEED_BEST_DAY: DAY_OF_WEEK}
+_PAIRS = tuple((policy, preset) for preset, policy in _POLICY_OF.items())
 
 
 def _known(key: str, value: str | None, names: tuple[str, ...], available: tuple[str, ...]) -> None:

@@ -28,7 +28,7 @@ def add_up(parts: Iterable[BucketCounts]) -> BucketCounts:
 def add_to(total: BucketCounts, part: BucketCounts) -> None:
     total.audience += part.audience
     total.nan_rows += part.nan_rows
-    for name in ("suppressed", "reason", "arm", "slot", "preferred", "provider", "held", "cold", "spread"):
+    for name in ("suppressed", "reason", "arm", "slot", "preferred", "provider", "held", "cold", "urgency", "spread"):
         getattr(total, name).update(getattr(part, name))
     total.gain += part.gain
     total.regret += part.regret
@@ -59,6 +59,7 @@ def summarise(
         "entropy": round(-sum(s * math.log2(s) for s in shares if s > 0), 6) + 0.0,
         "held": dict(sorted(total.held.items())),
         "cold_start": dict(sorted(total.cold.items())),
+        "by_urgency": dict(sorted(total.urgency.items())),
         "window": window_summary(total.gain, *_arms(total)) if total.gain.users else None,
         "capacity": dict(UNLIMITED),
         "warnings": [*warnings, *_alarms(total, shares, open_slots)],

@@ -98,7 +98,7 @@ def grow_part(plan: Plan, member: Member) -> None:
     forests: dict[str, bytes] = {}
     for lesson in plan.lessons:
         start = started.get(lesson.name)
-        if start is not None and trees_of(start) >= plan.recipe.train.trees:
+        if start is not None and trees_of(start) >= plan.recipe.rounds:
             forests[lesson.name] = start
             continue
         hand_over = partial(_hand_over, member, dict(forests), lesson.name)

@@ -6,9 +6,7 @@ from pathlib import Path
 from sto_engine.config import Config
 from sto_engine.errors import BadData, InputMissing
 from sto_engine.models.bundle import Bundle, load_bundle
-from sto_engine.models.features import FEATURES
-from sto_engine.models.seeds import SEED_BOOSTED
-from sto_engine.train.rows import seed_names
+from sto_engine.train.question import names_of, policy_of, preset_of
 
 
 def read_former(bundle: Path) -> Bundle | None:
@@ -19,10 +17,10 @@ def read_former(bundle: Path) -> Bundle | None:
         return None
 
 
-def answers(former: Bundle, config: Config, is_seed: bool) -> bool:
+def answers(former: Bundle, config: Config, question: str) -> bool:
     """Whether a bundle is for this question and these features; one that is not cannot be kept, however young."""
-    names, preset = (seed_names(config), SEED_BOOSTED) if is_seed else (list(FEATURES), None)
-    return (former.meta["label"], former.preset, former.features) == (config.model.label, preset, names)
+    wanted = (config.model.label, policy_of(question), preset_of(question), names_of(config, question))
+    return (former.meta["label"], former.meta.get("policy"), former.preset, former.features) == wanted
 
 
 def has_prior(former: Bundle, prior: Bundle | None) -> bool:

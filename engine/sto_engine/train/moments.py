@@ -8,7 +8,7 @@ Both see `history_days` of events, so that features of training rows are as old 
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 from numpy.typing import NDArray
@@ -58,8 +58,10 @@ class Moments:
     labels: Bucket
 
 
-def bucket_moments(store: Store, bucket: int, span: Span, config: Config) -> Moments:
-    """Read a bucket once and look at it from both moments."""
+def bucket_moments(
+    store: Store, bucket: int, span: Span, config: Config, history_act: Literal["none", "click"] = "none"
+) -> Moments:
+    """Read a bucket once and look at it from both moments; features may ask for the clicks before the origin, too."""
     first_ms = window_start(span.origin_ms, config)
     columns = ("user_id", "recipient_domain", *COLUMNS)
     events = store.read_events(bucket, before_ms=span.as_of_ms, from_ms=first_ms, columns=columns)
@@ -70,7 +72,7 @@ def bucket_moments(store: Store, bucket: int, span: Span, config: Config) -> Mom
         build_users(audience, recipients, known, config, at)
         for known, at in ((events, span.as_of_ms), (before, span.origin_ms))
     )
-    then = build_journal(before, users_then, config).at(first_ms, span.origin_ms)
+    then = build_journal(before, users_then, config).at(first_ms, span.origin_ms, history_act)
     journal = build_journal(events, users, config)
     now_ms, act = window_start(span.as_of_ms, config), _ACT_OF_LABEL[span.label]
     now = journal.at(now_ms, span.as_of_ms, act)

@@ -21,6 +21,7 @@ from sto_engine.models.fit import fit_with_evidence
 from sto_engine.models.inherit import inherit
 from sto_engine.models.priors import Priors
 from sto_engine.tables import CAMPAIGN_TYPES
+from sto_engine.train.day_rows import day_rows
 from sto_engine.train.draw import Hashes, count_bins, in_bin
 from sto_engine.train.moments import Span, bucket_moments, moment_parts
 from sto_engine.train.row_files import RowFile, write_rows
@@ -107,6 +108,12 @@ def draw_seed_bucket(source: Source, last_bin: int | None, bucket: int) -> Drawn
     """Second pass of `seed_boosted`."""
     seen = bucket_moments(source.store, bucket, source.span, source.config)
     return _drawn(source, bucket, seed_rows(seen, source.span, source.config, last_bin), last_bin)
+
+
+def draw_day_bucket(source: Source, last_bin: int | None, then: Priors | None, bucket: int) -> Drawn:
+    """Second pass of the best day: with the priors of the origin those of `day_of_week`, else the preset's."""
+    seen = bucket_moments(source.store, bucket, source.span, source.config, history_act="click")
+    return _drawn(source, bucket, day_rows(seen, source.span, source.config, then, last_bin), last_bin)
 
 
 def _drawn(source: Source, bucket: int, rows: Rows, last_bin: int | None) -> Drawn:

@@ -18,12 +18,13 @@ from sto_engine.models.priors import Priors
 from sto_engine.progress import Progress
 from sto_engine.train.fit import Fitted
 from sto_engine.train.passes import MomentPriors
+from sto_engine.train.question import BOOSTED, preset_of
 
 # what a carried forest is of no use without
 _OF_FOREST = ("base_weight_5", "calibration_x", "calibration_y")
 
 
-def read_prior(path: Path, bundle: Path, config: Config, is_seed: bool) -> Bundle:
+def read_prior(path: Path, bundle: Path, config: Config, question: str) -> Bundle:
     """The other brand's bundle, checked.
 
     Raises UsageError (2) for the bundle that is to be made; ConfigError (78) where it answers another question;
@@ -31,15 +32,17 @@ def read_prior(path: Path, bundle: Path, config: Config, is_seed: bool) -> Bundl
     """
     if path.absolute() == bundle.absolute():
         raise UsageError("--prior-bundle expects the bundle of another brand; found that of --bundle")
-    if is_seed:
+    if question != BOOSTED:
+        kind = "preset" if preset_of(question) else "policy"
         raise ConfigError(
-            f'--prior-bundle has tables of cohorts, which preset "{config.model.preset}" does not use; leave one out'
+            f'--prior-bundle has tables of cohorts, which {kind} "{question}" does not use; leave one out'
         )
     prior = load_bundle(path)
-    if prior.preset is not None:
+    if prior.preset is not None or prior.policy != BOOSTED:
+        by = f'preset "{prior.preset}"' if prior.preset is not None else f'policy "{prior.policy}"'
         raise BadData(
-            f'--prior-bundle expects a bundle of policy "boosted"; {path} was trained by preset "{prior.preset}", '
-            "which knows no cohorts; pass another"
+            f'--prior-bundle expects a bundle of policy "boosted"; {path} was trained by {by}, which knows no cohorts; '
+            "pass another"
         )
     if prior.meta["label"] != config.model.label:
         raise ConfigError(

@@ -21,8 +21,8 @@ def write_bundle(
     contract: dict[str, Any],
     by: dict[str, Any],
 ) -> tuple[str, dict[str, Any]]:
-    """Write the bundle; returns its id and its card. `contract`: preset, features, seed, and the other brand's bundle
-    where there is one; `by`: who trained it. `seen` are the rows that it was trained on.
+    """Write the bundle; returns its id and its card. `contract`: policy, preset, features, seed, and the
+    other brand's bundle where there is one; `by`: who trained it. `seen` are the rows that it was trained on.
 
     The card tells of machines only where they leave a trace in the forest: one process on a CPU makes the bytes that
     this one would have made, and so the same bundle.
@@ -31,7 +31,6 @@ def write_bundle(
     meta = {
         **contract,
         "engine": sto_engine.__version__,
-        "policy": "boosted",
         "as_of": span.as_of.isoformat(),
         "grid": config.slots.grid,
         "label": span.label,
