@@ -151,10 +151,9 @@ def test_who_refuses_profiling_teaches_nobody_and_gets_the_slot_of_his_cohort(tm
         assert column(with_his, "n_eff")[1] == 0
 
 
-def test_policies_that_do_not_exist_yet_are_refused_by_name() -> None:
-    for name in ("day_of_week",):
-        with pytest.raises(ConfigError, match="not available in this version"):
-            make_policy(configured(name), None)
+def test_policies_that_do_not_exist_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match='nearest: "day_of_week"'):
+        make_policy(configured("day_of_weak"), None)
 
 
 def test_a_label_that_a_policy_does_not_know_is_refused() -> None:

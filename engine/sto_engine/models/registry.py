@@ -24,16 +24,13 @@ from sto_engine.models.seeds import (
 from sto_engine.slots import grid_of
 from sto_engine.tables import CAMPAIGN_TYPES
 
-AVAILABLE = ("histogram", "attention", "boosted", "bandit", "day_of_week", "hour_of_week")
-PRESETS_AVAILABLE = (SEED_HISTOGRAM, SEED_BOOSTED, SEED_THOMPSON, SEED_BEST_DAY)
-
 
 def make_policy(config: Config, bundle: Bundle | None, occasion: str = "", seed: int = 0) -> Policy:
     """The policy of `model.preset` or `model.policy` (default: the bundle's, without one `attention`).
 
     `occasion` and `seed` name the draws of policies that draw.
 
-    Raises ConfigError (78) for a policy that does not exist or not yet, or that lacks its bundle.
+    Raises ConfigError (78) for a policy that does not exist, or that lacks its bundle.
     """
     check_model(config)
     grid, model = grid_of(config.slots.grid), config.model
@@ -122,10 +119,10 @@ def _check_bundle(config: Config, bundle: Bundle) -> None:
 
 
 def check_model(config: Config) -> None:
-    """ConfigError (78) for model settings that this version does not offer, or that contradict each other."""
+    """ConfigError (78) for model settings that do not exist, or that contradict each other."""
     model = config.model
-    _known("model.policy", model.policy, POLICIES, AVAILABLE)
-    _known("model.preset", model.preset, PRESETS, PRESETS_AVAILABLE)
+    _known("model.policy", model.policy, POLICIES)
+    _known("model.preset", model.preset, PRESETS)
     if model.policy is not None and model.preset is not None and (model.policy, model.preset) not in _PAIRS:
         raise ConfigError(f'model.preset = "{model.preset}" is not a "{model.policy}"; leave model.policy out')
     _check_label(model.policy, model.label)
@@ -158,10 +155,8 @@ _POLICY_OF = {SEED_HISTOGRAM: "histogram", SEED_BOOSTED: "boosted", SEED_BEST_DA
 _PAIRS = tuple((policy, preset) for preset, policy in _POLICY_OF.items())
 
 
-def _known(key: str, value: str | None, names: tuple[str, ...], available: tuple[str, ...]) -> None:
-    if value is None or value in available:
+def _known(key: str, value: str | None, names: tuple[str, ...]) -> None:
+    if value is None or value in names:
         return
-    if value in names:
-        raise ConfigError(f'{key} = "{value}" is not available in this version; use {" or ".join(available)}')
     near = difflib.get_close_matches(value, names, n=1, cutoff=0.0)
     raise ConfigError(f'{key} must be one of {", ".join(names)}; found "{value}"; nearest: "{near[0]}"')
