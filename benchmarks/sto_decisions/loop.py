@@ -118,7 +118,7 @@ class _Sender:
         ingest([str(path)], self._store, None, config, Silent(), threads=self.options.threads)
 
     def _score(self, player: Player, campaign: int) -> pl.DataFrame:
-        """The rows of the run of a campaign's day. Until a model can be trained, `attention` decides by the same settings."""
+        """The rows of the run of a campaign's day. Until there is a model, `attention` decides by the same settings."""
         setting, day = player.setting, self.living.date_of(campaign)
         if setting.needs_bundle and campaign % player.retrained == 0:
             self._train(campaign, day)
