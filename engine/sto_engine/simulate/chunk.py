@@ -78,7 +78,8 @@ def draw_chunk(plan: Plan, number: int, users: int) -> Chunk:
     acts = acts.take(np.flatnonzero(acts.ms_N < period.end_ms))
     is_mobile_U = draw_devices(rng, users)
     events = events_table(acts, mail, cast.people, cast.scene.residence, cast.ids_U, is_mobile_U, period)
-    recipients, truth = sender_table(cast, period.end_ms), truth_table(cast.recipients, cast.scene, plan.end)
+    people = with_profiles(cast, period.end_ms)
+    recipients, truth = plain(people.to_arrow()), truth_table(people, cast.scene, plan.end)
     sends, opens = (int((acts.kind_N == kind).sum()) for kind in (SEND, OPEN))
     return Chunk(events, recipients, truth, sends, opens)
 
@@ -115,10 +116,10 @@ def draw_devices(rng: np.random.Generator, users: int) -> Bools:
     return np.asarray(rng.random(users) < _MOBILE)
 
 
-def sender_table(cast: Cast, at_ms: int) -> pa.Table:
+def with_profiles(cast: Cast, at_ms: int) -> pl.DataFrame:
     """The recipients as they are written, with the profile's offset at a time."""
     profile = pl.Series("tz_offset", offsets_min(cast.people.zone_U, np.full(len(cast.people), at_ms)))
-    return plain(cast.recipients.insert_column(2, profile).to_arrow())
+    return cast.recipients.clone().insert_column(2, profile)
 
 
 def _joined_day(recipients: pl.DataFrame, period: Period) -> Ints:

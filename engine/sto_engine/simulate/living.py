@@ -26,11 +26,11 @@ import pyarrow as pa
 from sto_engine.errors import UsageError
 from sto_engine.files import write_parquet
 from sto_engine.simulate.acts import Acts, draw_acts, in_time_order
-from sto_engine.simulate.chunk import CHUNK_USERS, draw_cast, draw_devices, draw_record, sender_table, true_week_hours
+from sto_engine.simulate.chunk import CHUNK_USERS, draw_cast, draw_devices, draw_record, true_week_hours, with_profiles
 from sto_engine.simulate.columns import Floats, Ints
 from sto_engine.simulate.habits import DAY_H
 from sto_engine.simulate.mailing import Mail, draw_appeals
-from sto_engine.simulate.record import DAY_MS, events_table, is_eligible
+from sto_engine.simulate.record import DAY_MS, events_table, is_eligible, plain
 from sto_engine.simulate.run import DICTIONARY, END, ROW_GROUP, make_plan
 from sto_engine.simulate.scene import PROMO, Sends
 
@@ -116,9 +116,8 @@ class LivingWorld:
         mail, acts = self._record
         if len(acts):
             write_parquet(folder / "events" / "part-0000.parquet", self._events(mail, acts), ROW_GROUP, DICTIONARY)
-        write_parquet(
-            folder / "recipients.parquet", sender_table(self._cast, self.plan.period.end_ms), ROW_GROUP, DICTIONARY
-        )
+        people = plain(with_profiles(self._cast, self.plan.period.end_ms).to_arrow())
+        write_parquet(folder / "recipients.parquet", people, ROW_GROUP, DICTIONARY)
 
     def step(self, campaign: int, rows: pl.DataFrame) -> Happened:
         """Send a campaign: `rows` say whom (user_id) and when (send_at_ms, UTC). UsageError (2) for rows of others."""
