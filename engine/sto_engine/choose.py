@@ -43,6 +43,7 @@ class BucketCounts:
     preferred: Counter[int] = field(default_factory=Counter)
     provider: Counter[str] = field(default_factory=Counter)
     held: Counter[str] = field(default_factory=Counter)
+    days: Counter[str] = field(default_factory=Counter)
     cold: Counter[str] = field(default_factory=Counter)
     urgency: Counter[str] = field(default_factory=Counter)
     spread: Counter[SpreadKey] = field(default_factory=Counter)

@@ -289,6 +289,7 @@ class Config(Section):
     def decision(self) -> dict[str, Any]:
         """What can change a decision, as plain JSON values: not where and how to run, nor what only ingest reads."""
         no_decision: dict[str, Any] = {name: True for name in ("audit", "cluster", "ingest", "store")}
+        no_decision["context"] = {"calendar", "days"}  # many rows, named by their hash instead
         return self.model_dump(mode="json", exclude={**no_decision, "timezone": {"mmdb"}})
 
 

@@ -1,5 +1,7 @@
 """Settings of single policies and of what decides beside them."""
 
+import datetime as dt
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -90,5 +92,30 @@ class Channels(Section):
     """Channels that one run chooses from."""
 
 
+class CalendarDay(Section):
+    """A local date that is a day off in a region, or on which nobody there is mailed."""
+
+    date: dt.date
+    region: Annotated[str, Field(min_length=1)] = "*"
+    treat_as: Literal["weekend", "no_send"]
+
+
+Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+_DAY = "(mon|tue|wed|thu|fri|sat|sun)"
+WeekDays = Annotated[str, Field(pattern=rf"^({_DAY}(,{_DAY})*)?$")]
+
+
 class Context(Section):
-    """What the calendar says of a day."""
+    """Which local days are days off, by the recipient's country: history counts them as weekends, and so does a send.
+
+    `weekends`: those of his country, or Saturday and Sunday for all; `weekend_days` adds countries to the shipped table
+    or moves them, such as AE = "sat,sun". `holidays`: public holidays are days off in the history, on the day that is
+    scored, or in both. `calendar`: a file with the columns date, region and treat_as, rows as those of `days`; a region
+    is a country, a region of the cohorts (americas, europe, asia) or "*" for all.
+    """
+
+    weekends: Literal["country", "same"] = "country"
+    weekend_days: dict[Country, WeekDays] = {}
+    holidays: Literal["off", "history", "scoring", "both"] = "off"
+    calendar: Path | None = None
+    days: tuple[CalendarDay, ...] = ()

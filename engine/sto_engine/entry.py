@@ -4,6 +4,7 @@ The pre-flight counts it before anyone is scored, phase A goes on from it. U use
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,7 @@ def enter(plan: Plan, seen: BucketView) -> Entry:
     zones = zone_slots(names, plan.grid, plan.date, plan.config, plan.not_before_ms, plan.horizon_days)
     zones = zones.with_hours(own_hours(users["allowed_hours"], plan.grid))
     late = without_slot(zones)
+    zones, late = _without_closed_days(plan, mailed, zones, late)
     if seen.sends is not None:
         zones, late = _capped(plan, seen, users, zones, late)
     in_time = late.is_null()
@@ -92,6 +94,19 @@ def given_slots(plan: Plan, entry: Entry, slot_U: NDArray[np.uint8]) -> NDArray[
         slot_U = np.where(entry.draw.drawn_U, entry.draw.slot_U, slot_U)
     slot_U = np.where(entry.arm_U == arms.CONTROL, np.uint8(plan.control_slot), slot_U)
     return np.where(entry.arm_U == arms.RANDOM, entry.random_U, slot_U)
+
+
+def _without_closed_days(plan: Plan, mailed: Bucket, zones: ZoneSlots, late: pl.Series) -> tuple[ZoneSlots, pl.Series]:
+    """Without the slots of the local dates on which the calendar lets nobody be mailed; `no_send_day` where they were
+    the last."""
+    grid, days = plan.grid, mailed.days
+    if days is None or not days.closed_RD.any():
+        return zones, late
+    dates = [plan.date + timedelta(days=number) for number in range(grid.days)]
+    closed_UD = np.stack([days.is_closed_U(day) for day in dates], axis=1)
+    zones = zones.with_closed(closed_UD[:, grid.days_ahead(plan.date)])
+    closed = pl.when(pl.Series(zones.n_allowed_U() == 0)).then(pl.lit("no_send_day"))
+    return zones, pl.select(pl.coalesce(late, closed)).to_series().cast(pl.String)
 
 
 def _capped(

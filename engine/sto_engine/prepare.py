@@ -20,8 +20,10 @@ from sto_engine.engine_code import code_sha256
 from sto_engine.errors import BadData, ConfigError, UsageError
 from sto_engine.executor import Executor
 from sto_engine.files import canonical_json
+from sto_engine.history.days import calendar_facts
 from sto_engine.history.providers import known_providers, provider_map
 from sto_engine.ingest.audience import read_audience
+from sto_engine.ingest.calendar_file import with_calendar
 from sto_engine.ingest.store import Store
 from sto_engine.models.bandit import Bandit
 from sto_engine.models.bandit_state import state_for
@@ -88,7 +90,7 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress, on_gpu: b
     `on_gpu`: a forest is scored on GPUs, which agree with CPUs to rounding, so that the run is another one.
     """
     _refuse(request, config)
-    store = Store.open(request.store)
+    config, store = with_calendar(config), Store.open(request.store)
     check_experiment(config.experiment, store.id_type)
     check_limits(config, store)
     bundle = load_bundle(request.bundle) if request.bundle is not None else None
@@ -279,4 +281,5 @@ def _facts(request: ScoreRequest, plan: Plan, bundle: Bundle | None, prices: Pas
         "schema": {"tables": TABLES_VERSION, "hash": f"{HASH_NAME}/{HASH_VERSION}"},
         "code": {"version": sto_engine.__version__, "sha256": code_sha256()},
         "tzdata": tzdata_version(),
+        **calendar_facts(plan.config),
     }

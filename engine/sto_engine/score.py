@@ -18,6 +18,7 @@ from sto_engine.assign.spread import Ranks, SpreadPlan, send_times
 from sto_engine.choose import NOWHERE, BucketCounts, choose
 from sto_engine.entry import Entry, census_of, enter
 from sto_engine.history.bucket import Bucket
+from sto_engine.history.days import day_counts
 from sto_engine.models.dump import feature_table
 from sto_engine.plan import Plan
 from sto_engine.settle import stage_offers
@@ -53,6 +54,7 @@ def stage_bucket(
     reason = seen.reason.scatter(seen.reason.is_null().arg_true(), entry.late)
     gone = pl.DataFrame([seen.user_id, reason.alias("reason")]).drop_nulls("reason")
     counts.suppressed.update(dict(gone["reason"].value_counts().iter_rows()))
+    counts.days.update(day_counts(entry.mailed.users["country"], entry.mailed.days, plan.date, plan.config))
     utilities, in_time_M = plan.policy.utilities(entry.mailed, priors, plan.date), entry.in_time_M
     features = _features(plan, priors, entry.mailed, entry.late.is_null()) if plan.dump_features else None
     if not in_time_M.all():

@@ -30,6 +30,7 @@ SUPPRESSIONS = (
     "min_gap",
     "window_closed",
     "no_slot_left",
+    "no_send_day",
     "deferred",
     "no_capacity",
     "duplicate",

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from sto_engine.config import Config
 from sto_engine.errors import BadData
 from sto_engine.executor import Executor, Threads
+from sto_engine.ingest.calendar_file import with_calendar
 from sto_engine.ingest.store import Store
 from sto_engine.models.bundle import Bundle
 from sto_engine.models.features import FEATURES, MONOTONE
@@ -107,7 +108,7 @@ def train(
     worse on later data than `histogram` or than the bundle there, unless `force`.
     """
     question = question_of(config)
-    config = labelled(config, question)
+    config = labelled(with_calendar(config), question)
     # machines that work for this one may start in another folder
     source = Store.open(store if executor is None or executor.in_process else store.absolute())
     prior = None if prior_bundle is None else read_prior(prior_bundle, bundle, config, question)

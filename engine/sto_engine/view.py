@@ -4,7 +4,7 @@ Phase 0 sums over everyone and phase A scores the recipients, so both want the s
 once need not be read, sorted and cleaned again. U users of the bucket, A rows of the audience.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import polars as pl
@@ -74,7 +74,7 @@ def look(plan: Plan, bucket: int) -> BucketView:
     reason = suppressions(audience, users[place_A], events)
     known = build_journal(events, users, plan.config).at(plan.start_ms, plan.origin_ms, history_act(plan.policy))
     sends = _sends(events) if _is_capped(plan, users) else None
-    known = Bucket(users.drop(_SETTLED), known.cleaned, known.campaign_key_C, known.start_ms, known.end_ms)
+    known = replace(known, users=users.drop(_SETTLED))
     return BucketView(known, audience["user_id"], reason, place_A, sends, _past(plan, bucket))
 
 

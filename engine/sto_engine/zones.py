@@ -18,6 +18,7 @@ from sto_engine.errors import BadData
 
 HOUR_MS = 3_600_000
 MIN_OFFSET, MAX_OFFSET = -720, 840
+REGIONS = ("americas", "europe", "asia")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -40,6 +41,13 @@ def known_zones() -> dict[str, str]:
 def is_zone(name: str) -> bool:
     """Whether `name` is a zone of the `tzdata` package (exact spelling)."""
     return name in _names()
+
+
+@functools.cache
+def known_countries() -> frozenset[str]:
+    """ISO 3166 codes of two letters, as the zone data list them."""
+    text = resources.files("tzdata").joinpath("zoneinfo", "iso3166.tab").read_text(encoding="utf-8")
+    return frozenset(line[:2] for line in text.splitlines() if not line.startswith("#"))
 
 
 @functools.cache

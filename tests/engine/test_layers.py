@@ -90,6 +90,7 @@ HOMES = {
     },
     "rich": {"sto_engine.console"},
     "maxminddb": {"sto_engine.ingest.geo"},
+    "holidays": {"sto_engine.history.public_holidays"},
     "pydantic": {"sto_engine.config", "sto_engine.config_file", "sto_engine.config_base", "sto_engine.config_policies"},
     "triton": {"sto_kernels.bitslice_gpu_kernels"},
     "sto_bench": {"sto_engine.bench_cli", "sto_decisions.records"},

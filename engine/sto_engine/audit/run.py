@@ -37,6 +37,7 @@ from sto_engine.audit.tally import Tally, add_up, tally_bucket
 from sto_engine.config import Config
 from sto_engine.errors import BadData
 from sto_engine.executor import Threads
+from sto_engine.ingest.calendar_file import with_calendar
 from sto_engine.ingest.store import Store
 from sto_engine.progress import Progress
 from sto_engine.zones import midnight_ms
@@ -51,7 +52,7 @@ def run_audit(
 
     Raises InputMissing (66) where there is no store, BadData (65) for one without events.
     """
-    store = Store.open(path)
+    config, store = with_calendar(config), Store.open(path)
     if store.newest_event_ms is None:
         raise BadData(f"store {path} has no events to audit; ingest events first")
     default = datetime.fromtimestamp(store.newest_event_ms / 1000, UTC).date() + timedelta(days=1)

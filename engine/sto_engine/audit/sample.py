@@ -95,7 +95,7 @@ class Outlook:
         return parse_clock(self.config.experiment.control_time) // self.grid.minutes
 
     def chances(self, known: Known) -> Floats:
-        p2_SU, p24_SU = chances(known, self.day.weekday(), self.grid.slots)
+        p2_SU, p24_SU = chances(known, self.day, self.grid.slots)
         return np.ascontiguousarray((p24_SU if self.config.model.label == "open_24h" else p2_SU).T)
 
     def best(self, p_US: Floats) -> NDArray[np.int64]:

@@ -5,12 +5,14 @@ personas  the personas weighed by the user's opens and exposure
 own       bent once more by his own opens: what the policy takes
 """
 
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sto_engine.history.bucket import Bucket
+from sto_engine.history.days import weekday_of
 from sto_engine.history.profile import build_profile
 from sto_engine.models.attention import Attention, tonights_priors
 from sto_engine.models.boosted import Boosted
@@ -63,7 +65,10 @@ def _label_chances(policy: Attention | Boosted, known: Known, plan: Plan, rate_4
     weighs the type of the campaign later."""
     kind, grid = policy.kind if isinstance(policy, Attention) else None, plan.grid
     rate_48U, decay_24 = attention_to(rate_48U, known.priors, kind)
-    weekdays = range(7) if grid.days == 7 else (plan.date.weekday(),)
+    days = [plan.date]
+    if grid.days == 7:
+        days = [plan.date + timedelta(days=(weekday - plan.date.weekday()) % 7) for weekday in range(7)]
+    weekdays = [int(weekday_of(known.bucket.days, day, 1)[0]) for day in days]
     found = [open_chances(rate_48U, windows(decay_24, LABEL_HOURS, day, grid.slots // grid.days)) for day in weekdays]
     return numbers(np.concatenate(found)[:, 0])
 

@@ -192,7 +192,7 @@ def _contributions(
     """Parts of the margins of `boosted`; without XGBoost a warning, and the rest is still explained."""
     if known is None or compared is None or not isinstance(plan.policy, Boosted):
         return None
-    features = build_features(known, plan.date.weekday(), plan.grid.slots, plan.policy.kind)
+    features = build_features(known, plan.date, plan.grid.slots, plan.policy.kind)
     try:
         return margin_parts(plan.policy.bundle, features, compared)
     except Unavailable as error:

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sto_engine.config import Config
+from sto_engine.history.days import Days, days_of
 from sto_engine.history.rules import are_tests, dead_since, machine_rows, rules_of
 from sto_engine.history.walks import clean
 from sto_engine.tables import CAMPAIGN_ENUM, EVENT_ENUM, encode, hash_ids
@@ -27,13 +28,22 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Bucket:
-    """Users of a bucket, rows of `users`, and their cleaned events of [start, end); campaigns by the hash of the id."""
+    """Users of a bucket, rows of `users`, and their cleaned events of [start, end); campaigns by the hash of the id.
+
+    `days` are the days off of their countries, None where those are Saturday and Sunday for all.
+    """
 
     users: pl.DataFrame
     cleaned: Cleaned
     campaign_key_C: NDArray[np.uint64]
     start_ms: int
     end_ms: int
+    days: Days | None = None
+
+    @property
+    def counted(self) -> Cleaned:
+        """The events as they count by day and hour: local times moved to the days that theirs stand for."""
+        return self.cleaned if self.days is None else self.days.moved(self.cleaned)
 
     @property
     def bad_U(self) -> NDArray[np.bool_]:
@@ -48,7 +58,8 @@ class Bucket:
         of = {"S": sends, "A": acts, "U": rows, "D": slice(None)}
         own = {f.name: getattr(cleaned, f.name)[of[f.name[-1]]] for f in fields(Cleaned)}
         own |= {name: own[name] - np.int32(first) for name in ("user_S", "user_A")}
-        return Bucket(self.users[rows], Cleaned(**own), self.campaign_key_C, self.start_ms, self.end_ms)
+        days = None if self.days is None else self.days.of(rows)
+        return replace(self, users=self.users[rows], cleaned=Cleaned(**own), days=days)
 
     def take(self, rows_U: NDArray[np.int64]) -> "Bucket":
         """The same of some users, given as ascending rows."""
@@ -61,7 +72,8 @@ class Bucket:
         of = {"S": sends, "A": acts, "U": rows_U, "D": slice(None)}
         own = {f.name: getattr(cleaned, f.name)[of[f.name[-1]]] for f in fields(Cleaned)}
         own |= {name: place_U[own[name]] for name in ("user_S", "user_A")}
-        return Bucket(self.users[rows_U], Cleaned(**own), self.campaign_key_C, self.start_ms, self.end_ms)
+        days = None if self.days is None else self.days.of(rows_U)
+        return replace(self, users=self.users[rows_U], cleaned=Cleaned(**own), days=days)
 
 
 def window_start(end_ms: int, config: Config) -> int:
@@ -79,12 +91,14 @@ class Journal:
     campaign_key_C: NDArray[np.uint64]
     dead_since_U: NDArray[np.int64]
     rules: Rules
+    config: Config
 
     def at(self, start_ms: int, end_ms: int, label: str = "none") -> Bucket:
         """What the events of [start_ms, end_ms) tell, with the acts that `label` names (clean_walk.clean)."""
         cleaned = clean(self.events, self.zones, start_ms, end_ms, label, rules=self.rules)
         cleaned = replace(cleaned, invalid_U=cleaned.invalid_U | (self.dead_since_U < end_ms))
-        return Bucket(self.users, cleaned, self.campaign_key_C, start_ms, end_ms)
+        days = days_of(self.users, start_ms, end_ms, self.config)
+        return Bucket(self.users, cleaned, self.campaign_key_C, start_ms, end_ms, days)
 
 
 def build_journal(events: pl.DataFrame, users: pl.DataFrame, config: Config) -> Journal:
@@ -109,7 +123,7 @@ def build_journal(events: pl.DataFrame, users: pl.DataFrame, config: Config) -> 
         machine_N=machine_rows(mine, kind_N, config.clean),
     )
     dead_U = dead_since(mine, kind_N, start_U, users, config.clean)
-    return Journal(users, rows, _zones(users, time_N, config), key_C, dead_U, rules_of(config.clean))
+    return Journal(users, rows, _zones(users, time_N, config), key_C, dead_U, rules_of(config.clean), config)
 
 
 def _own(events: pl.DataFrame, users: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int64]]:

@@ -103,7 +103,7 @@ def bucket_sample(bucket: Bucket, buckets: int, limit: int = SAMPLE_USERS) -> Sa
     chosen = may_U[:offer]
     cohorts, cohort_U = encode(bucket.users["cohort"].gather(chosen))
     sources = bucket.users["signup_source"].gather(may_U).drop_nulls().unique().sort().to_list()
-    cleaned = select_users(bucket.cleaned, chosen)
+    cleaned = select_users(bucket.counted, chosen)
     used_C, code_S = np.unique(cleaned.campaign_S, return_inverse=True)
     cleaned = _replace(cleaned, campaign_S=code_S.astype(np.int32))
     key_C = bucket.campaign_key_C[used_C]

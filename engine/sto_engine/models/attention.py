@@ -55,7 +55,7 @@ class Attention:
 
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
         known = know(bucket, tonights_priors(priors, self.bundle), self.model.half_life_days)
-        p2_SU, p24_SU = chances(known, day.weekday(), self.grid.slots, self.kind)
+        p2_SU, p24_SU = chances(known, day, self.grid.slots, self.kind)
         p_SU = p24_SU if self.model.label == "open_24h" else p2_SU
         p_open_US = np.ascontiguousarray(p_SU.T, np.float32) if known.priors.has_sends else None
         utility_US = p_SU.T if self.model.w24 == 0 else blend(p_SU.T, p24_SU.T, self.model.w24)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sto_engine.config import Model
 from sto_engine.config_policies import Bandit as Settings
 from sto_engine.history.bucket import Bucket
+from sto_engine.history.days import by_weekday, weekday_of
 from sto_engine.history.parts import campaign_tensors, read_history, sample_tensors
 from sto_engine.history.rates import look_up
 from sto_engine.models.attention import reasons
@@ -140,17 +141,21 @@ class Bandit:
         said = _Said(np.empty((users, self.grid.slots)), np.empty(users, np.uint8), np.empty(users, np.float32))
         for block, known in blocks(bucket, learnt.priors, half_life_days):
             known = _with_changes(known, learnt.change_share)
-            said.p_US[block] = self._chances(known, learnt, day.weekday())
+            said.p_US[block] = self._chances(known, learnt, day)
             said.reason_U[block], said.acts_U[block] = reasons(known), known.counts.acts_U
         return said
 
-    def _chances(self, known: Known, learnt: Learnt, weekday: int) -> Floats:
+    def _chances(self, known: Known, learnt: Learnt, day: date) -> Floats:
         if self.bundle is not None:
-            margin_US = slot_scores(self.bundle, build_features(known, weekday, self.grid.slots, self.kind))
+            margin_US = slot_scores(self.bundle, build_features(known, day, self.grid.slots, self.kind))
             return calibrated(self.bundle, 1.0 / (1.0 + np.exp(-margin_US.astype(np.float64))))
-        assert learnt.weight_5 is not None
+        weight_5 = learnt.weight_5
+        assert weight_5 is not None
         curves = Curves(known.rate_48U, known.send_hour_24U, self.kind)
-        margin_SU = curves.margins(known.priors, weekday, self.terms, learnt.weight_5)
+        margin_SU = by_weekday(
+            weekday_of(known.bucket.days, day, known.rate_48U.shape[1]),
+            lambda weekday: curves.margins(known.priors, weekday, self.terms, weight_5),
+        )
         return np.asarray(1.0 / (1.0 + np.exp(-margin_SU.T.astype(np.float64))))
 
 

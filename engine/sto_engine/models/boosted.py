@@ -61,7 +61,7 @@ class Boosted:
         utility_US, p_open_US = np.empty((users, slots), np.float32), np.empty((users, slots), np.float32)
         reason_U, acts_U = np.empty(users, np.uint8), np.empty(users, np.float32)
         for block, known in blocks(bucket, tonights_priors(priors, self.bundle), self.model.half_life_days):
-            features = build_features(known, day.weekday(), slots, self.kind)
+            features = build_features(known, day, slots, self.kind)
             margin_US = slot_scores(self.bundle, features)
             p_US = 1.0 / (1.0 + np.exp(-margin_US.astype(np.float64)))
             utility_US[block] = margin_US if w24 == 0 else blend(p_US, features.p24_SU.T, w24)

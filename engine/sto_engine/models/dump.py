@@ -24,7 +24,7 @@ def feature_table(
     weights = _weights(bucket, priors)
     has_sends = priors.has_sends if priors is not None else True
     window_ms = bucket.start_ms, bucket.end_ms
-    counts = bucket_counts(bucket.cleaned, len(bucket.users), weights, window_ms, has_sends, half_life_days)
+    counts = bucket_counts(bucket.counted, len(bucket.users), weights, window_ms, has_sends, half_life_days)
     columns = {_column_name(f.name): _arrow(f.name, getattr(counts, f.name)[keep_U]) for f in fields(Counts)}
     cleaned, schema = bucket.cleaned, features_schema(id_type)
     columns["user_id"] = bucket.users["user_id"].filter(keep_U).to_arrow()

@@ -9,15 +9,18 @@ Results lie as the scoring kernel takes them: user features [F, U], cross featur
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from sto_engine.history.bucket import DAY_MS, Bucket
+from sto_engine.history.days import by_weekday, weekday_of
 from sto_engine.history.rates import look_up
 from sto_engine.models.counts import Weights, bucket_counts
 from sto_engine.models.priors import Priors, codes_of
+from sto_engine.zones import REGIONS
 from sto_kernels.attention import attention_rates
 from sto_kernels.curves import act_shapes, centred_logs, open_chances, slot_rates, smooth_counts, windows
 from sto_kernels.journal import Counts
@@ -54,7 +57,6 @@ FIXED = PROFILE[6:12]
 USER_FEATURES = (*LEVELS, *PROFILE)
 FEATURES = (*USER_FEATURES, *CROSS)
 MONOTONE = tuple(int(name in (*LEVELS, *CROSS[:6])) for name in FEATURES)
-REGIONS = ("americas", "europe", "asia")
 SHAPES_OF_BASE = (0, 2)  # rows of CROSS that the base margin takes beside the levels
 SENDS_WIDTH_H = 1.0
 # days of a week in each cell
@@ -162,7 +164,7 @@ def counts_at(bucket: Bucket, priors: Priors, end_ms: int, half_life_days: float
     key_C = bucket.campaign_key_C
     rate2_C, rate24_C = (look_up(key_C, priors.campaign_key_G, rate) for rate in (priors.rate2_G, priors.rate24_G))
     return bucket_counts(
-        bucket.cleaned,
+        bucket.counted,
         len(bucket.users),
         Weights(rate2_C, rate24_C, priors.decay_T24, priors.follow_T),
         (bucket.start_ms, end_ms),
@@ -171,13 +173,13 @@ def counts_at(bucket: Bucket, priors: Priors, end_ms: int, half_life_days: float
     )
 
 
-def build_features(known: Known, weekday: int, slots: int = 24, kind: int | None = None) -> Features:
-    """Features of every (user, slot) for sends on a weekday (Monday 0) of a grid of 24 or 48 slots.
+def build_features(known: Known, day: date | int, slots: int = 24, kind: int | None = None) -> Features:
+    """Features of every (user, slot) for sends on a day (`chances`) of a grid of 24 or 48 slots.
 
     `kind` is the campaign's type (None: the one that attention is fitted for); as in training, what it has of attention
     is its power `follow`.
     """
-    p2_SU, p24_SU = chances(known, weekday, slots)
+    p2_SU, p24_SU = chances(known, day, slots)
     users, per_hour = p2_SU.shape[1], slots // 24
     cross_XSU = np.empty((len(CROSS), slots, users), np.float32)
     level_attention_U = centred_logs(p2_SU, cross_XSU[0])
@@ -192,14 +194,20 @@ def build_features(known: Known, weekday: int, slots: int = 24, kind: int | None
     return Features(user_FU, cross_XSU, p2_SU, p24_SU)
 
 
-def chances(known: Known, weekday: int, slots: int = 24, kind: int | None = None) -> tuple[Floats, Floats]:
+def chances(known: Known, day: date | int, slots: int = 24, kind: int | None = None) -> tuple[Floats, Floats]:
     """P(open within 2 h) and within 24 h by attention alone, of sends at each slot, float64 [S, U].
 
+    `day` is a local date, a day off where the recipient's calendar says so, or for all a day of the week (Monday 0);
     `kind` is the campaign's type (None: the one that attention is fitted for).
     """
     rate_48U, decay = attention_to(known.rate_48U, known.priors, kind)
-    p2_SU, p24_SU = (open_chances(rate_48U, windows(decay, hours, weekday, slots)) for hours in (2, 24))
-    return p2_SU, p24_SU
+    users = rate_48U.shape[1]
+    weekday_U = weekday_of(known.bucket.days, day, users) if isinstance(day, date) else np.full(users, day)
+
+    def within(hours: int) -> Floats:
+        return by_weekday(weekday_U, lambda weekday: open_chances(rate_48U, windows(decay, hours, weekday, slots)))
+
+    return within(2), within(24)
 
 
 def attention_to(rate_48U: Floats, priors: Priors, kind: int | None = None) -> tuple[Floats, Floats]:

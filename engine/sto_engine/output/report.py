@@ -28,7 +28,8 @@ def add_up(parts: Iterable[BucketCounts]) -> BucketCounts:
 def add_to(total: BucketCounts, part: BucketCounts) -> None:
     total.audience += part.audience
     total.nan_rows += part.nan_rows
-    for name in ("suppressed", "reason", "arm", "slot", "preferred", "provider", "held", "cold", "urgency", "spread"):
+    tallies = ("suppressed", "reason", "arm", "slot", "preferred", "provider", "held", "days", "cold", "urgency")
+    for name in (*tallies, "spread"):
         getattr(total, name).update(getattr(part, name))
     total.gain += part.gain
     total.regret += part.regret
@@ -60,6 +61,7 @@ def summarise(
         "held": dict(sorted(total.held.items())),
         "cold_start": dict(sorted(total.cold.items())),
         "by_urgency": dict(sorted(total.urgency.items())),
+        **_context(total),
         "window": window_summary(total.gain, *_arms(total)) if total.gain.users else None,
         "capacity": dict(UNLIMITED),
         "warnings": [*warnings, *_alarms(total, shares, open_slots)],
@@ -70,6 +72,20 @@ def _by_day(total: BucketCounts, slots: int) -> dict[str, int]:
     """Assignments by day of the week, on the grids of a week."""
     per_day = slots // len(DAYS)
     return {name: sum(total.slot[per_day * day + s] for s in range(per_day)) for day, name in enumerate(DAYS)}
+
+
+def _context(total: BucketCounts) -> dict[str, Any]:
+    """Whose day is off or not against its name, or closed, by country; nothing where the calendar says nothing."""
+    if not total.days:
+        return {}
+    found: dict[str, Any] = {"day_off": {}, "work_day": {}, "no_send": {}}
+    for key, count in sorted(total.days.items()):
+        kind, _, country = key.partition(":")
+        if country:
+            found[kind][country] = count
+        else:
+            found[kind] = count
+    return {"context": found}
 
 
 def _arms(total: BucketCounts) -> tuple[int, int]:

@@ -54,11 +54,15 @@ RIVALS = ("attention", "histogram", "seed_histogram", "previous")
 
 @dataclass(frozen=True)
 class Sends:
-    """Labelled sends of a bucket: row of the user, hour and weekday of the send, label, time, campaign; [N] each."""
+    """Labelled sends of a bucket: row of the user, hour and weekday of the send, label, time, campaign; [N] each.
+
+    `stands_for_N` is the day of the week that the recipient's calendar makes of the date (history.days).
+    """
 
     user_N: NDArray[np.int64]
     slot_N: NDArray[np.int64]
     weekday_N: NDArray[np.int64]
+    stands_for_N: NDArray[np.int64]
     label_N: NDArray[np.float32]
     time_N: NDArray[np.int64]
     campaign_N: NDArray[np.uint64]
@@ -92,15 +96,15 @@ def labelled_sends(seen: Moments, span: Span, config: Config) -> Sends:
     late_S = (cleaned.utc_S >= span.origin_ms) & (cleaned.utc_S < span.last_ms(config))
     rows = np.flatnonzero(late_S & ~seen.now.bad_U[cleaned.user_S])
     user_N, time_N = cleaned.user_S[rows].astype(np.int64), cleaned.utc_S[rows]
-    local_N = cleaned.local_S[rows]
+    local_N, counted_N = cleaned.local_S[rows], labels.counted.local_S[rows]
     wait_N = (cleaned.label_S if span.label in ("click", "conversion") else cleaned.latency_S)[rows]
     label_N = ((wait_N >= 0) & (wait_N < span.label_ms)).astype(np.float32)
     campaign_N = labels.campaign_key_C[cleaned.campaign_S[rows]]
     h_N = labels.users["h"].to_numpy()[user_N]
     order_N = derive(h_N ^ time_N.view(np.uint64), "train-sample")
-    weekday_N = (local_N // DAY_MS + 3) % 7  # the epoch was a Thursday
+    weekday_N, stands_for_N = ((x_N // DAY_MS + 3) % 7 for x_N in (local_N, counted_N))  # the epoch was a Thursday
     slot_N, type_N = local_N % DAY_MS // HOUR_MS, cleaned.type_S[rows]
-    return Sends(user_N, slot_N, weekday_N, label_N, time_N, campaign_N, type_N, order_N)
+    return Sends(user_N, slot_N, weekday_N, stands_for_N, label_N, time_N, campaign_N, type_N, order_N)
 
 
 def bucket_rows(
@@ -125,7 +129,7 @@ def bucket_rows(
     features_NF = np.empty((len(sends.user_N), len(FEATURES)), np.float32)
     rival_NR = np.full((len(sends.user_N), len(RIVALS)), np.nan, np.float32)
     for days in WEEKDAYS:
-        rows = np.flatnonzero(np.isin(sends.weekday_N, days))
+        rows = np.flatnonzero(np.isin(sends.stands_for_N, days))
         if not len(rows):
             continue
         user, slot = sends.user_N[rows], sends.slot_N[rows]
