@@ -60,7 +60,7 @@ def recipients(users: Iterable[int], **columns: object) -> pl.DataFrame:
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of a brand whose app users read in the evening and whose web users in the morning."""
     folder = tmp_path_factory.mktemp("other")
-    store = store_of(habits(range(160), HOURS), folder, recipients(range(160)), buckets=2)
+    store = store_of(habits(range(100), HOURS), folder, recipients(range(100)), buckets=2)
     fit(store.path, folder / "bundle")
     return folder / "bundle"
 
