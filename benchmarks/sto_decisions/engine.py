@@ -34,6 +34,7 @@ SETTINGS = {
     "bandit": Setting(("model.policy=bandit",)),
     "bandit_cohort": Setting(("model.policy=bandit", "bandit.prior=cohort")),
     "bandit_flat": Setting(("model.policy=bandit", "bandit.prior=flat")),
+    "hour_of_week": Setting(("model.policy=hour_of_week", "slots.grid=168")),
     "seed_histogram": Setting(("model.preset=seed_histogram",)),
     "seed_boosted": Setting(("model.preset=seed_boosted",), needs_bundle=True),
     "seed_thompson": Setting(("model.preset=seed_thompson",)),
