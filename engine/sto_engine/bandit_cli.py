@@ -23,14 +23,18 @@ def bandit() -> None:
 @click.option("--state", type=PATH, required=True, metavar="DIR", help="Folder of the state; made where it is missing.")
 @click.option("--as-of", type=day, metavar="DATE", help="Outcomes before this UTC midnight; default: all there are.")
 @click.option("--bundle", type=PATH, metavar="DIR", help="Trained model that posteriors start from.")
+@click.option("--runs", type=PATH, multiple=True, metavar="RUN", help="Past runs, or a folder of them; repeatable.")
 @common
-def update(setup: Setup, store: Path, state: Path, as_of: date | None, bundle: Path | None) -> None:
+def update(
+    setup: Setup, store: Path, state: Path, as_of: date | None, bundle: Path | None, runs: tuple[Path, ...]
+) -> None:
     """Count the outcomes of every recipient and slot, and fit what they say of everyone.
 
     A send counts once its label window and train.outcome_lag_hours are over, as a hit or a miss. The state depends on
     nothing but the events before the midnight: late events and opens that prove to be machines' are right after the
     next update, the same outcomes twice change nothing, people who were erased are gone, and the folder may be deleted
-    and made again. A killed update goes on where it stopped.
+    and made again. A killed update goes on where it stopped. --runs tells what past runs came to: opens of their model
+    arm against those expected (regret.json in the state).
 
     \b
     Example:  sto-engine bandit update --store store --state state
@@ -41,7 +45,7 @@ def update(setup: Setup, store: Path, state: Path, as_of: date | None, bundle: P
 
     keep_freed_memory()
     with setup.executor() as executor:
-        setup.show(run(store, state, as_of, bundle, setup.config, setup.threads, setup.progress, executor))
+        setup.show(run(store, state, as_of, bundle, setup.config, setup.threads, setup.progress, executor, runs))
 
 
 @bandit.command()

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from sto_engine.bandit_runs import Run, open_runs, realised
 from sto_engine.bucket_work import KEEP_BYTES, PRIORS, BucketWork, Kept
 from sto_engine.config import Config
 from sto_engine.engine_code import code_facts
@@ -45,7 +47,7 @@ from sto_engine.slots import grid_of
 from sto_engine.view import look
 from sto_engine.zones import midnight_ms
 
-OUTCOMES, MOST_COHORTS = "outcomes", 20
+OUTCOMES, REGRET, MOST_COHORTS = "outcomes", "regret.json", 20
 
 
 @dataclass(frozen=True)
@@ -75,24 +77,39 @@ def update(
     threads: int,
     progress: Progress,
     executor: Executor | None = None,
+    past: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Bring `state` up to the midnight `as_of` (UTC; default: the one after the store's newest event).
+
+    What the runs `past` came to is told, and stands in regret.json beside state.json.
 
     Raises ConfigError (78) for settings that are no bandit's, InputMissing (66) and BadData (65) for inputs that are
     missing or contradict each other, CannotCreate (73), OutputFailed (74), TryLater (75) where another update runs.
     """
     plan = _plan(store, as_of, bundle, config)
-    inputs = _inputs(plan)
+    inputs, executor = _inputs(plan), executor or Threads(threads)
+    found = open_runs(past, plan.store.buckets) if past else []
     runs.make_folder(state)
     with folder_lock(state, "bandit state"):
         before = states.read_state(state)
         if before is not None and before.meta["inputs"] == inputs and _is_whole(before):
             _clear(state, before.content.name, None)
-            return {**_report(before.meta), "up_to_date": True, "changed_buckets": 0}
-        meta = _counted(plan, state, inputs, executor or Threads(threads), progress)
+            runs_told = _regret(plan, state, found, executor)
+            return {**_report(before.meta), "up_to_date": True, "changed_buckets": 0, **runs_told}
+        meta = _counted(plan, state, inputs, executor, progress)
         was = before.meta["files"] if before is not None else {}
         changed = sum(was.get(name) != sha for name, sha in meta["files"].items() if name.startswith(OUTCOMES))
-        return {**_report(meta), "up_to_date": False, "changed_buckets": changed}
+        runs_told = _regret(plan, state, found, executor)
+        return {**_report(meta), "up_to_date": False, "changed_buckets": changed, **runs_told}
+
+
+def _regret(plan: Plan, state: Path, past: list[Run], executor: Executor) -> dict[str, Any]:
+    """What past runs came to, where any are asked about."""
+    if not past:
+        return {}
+    told = {"through": plan.date.isoformat(), "runs": realised(plan, past, executor)}
+    write_atomic(state / REGRET, canonical_json(told))
+    return {"runs": told["runs"]}
 
 
 def _plan(path: Path, as_of: dt.date | None, bundle_path: Path | None, config: Config) -> Plan:

@@ -258,3 +258,30 @@ def test_the_commands_say_what_they_did(store: Path, tmp_path: Path, capfd: pyte
     assert run_command(["bandit", "show", "--state", state, "--log-json"]) == 0
     assert json.loads(capfd.readouterr().out)["users"] == USERS
     assert run_command(["bandit", "show", "--state", str(tmp_path / "none"), "--log-json"]) == 66
+
+
+def test_what_runs_came_to_is_told_against_what_was_expected(tmp_path: Path) -> None:
+    """A run for the first of April; half of its recipients open, one is mailed by another campaign, one too young."""
+    store = add(tmp_path / "store", rows_of(30), "all")
+    request = ScoreRequest(store, tmp_path / "out", campaign="77", date=DAY)
+    run = run_score(request, configured("experiment.control_share=0"), Silent()).run_dir
+    assert run is not None
+    rows = table(run, "assignments").sort("user_id")
+    events = []
+    for user, at in rows.select("user_id", "send_at").iter_rows():
+        campaign = 78 if user == 5 else 77
+        events.append(Row(user, "send", at + timedelta(minutes=3), campaign))
+        if user % 2:
+            events.append(Row(user, "open", at + timedelta(minutes=20), campaign))
+    add(store, events, "sent")
+    told = update(
+        store, tmp_path / "state", date(2026, 4, 3), None, configured(), 2, Silent(), past=(tmp_path / "out",)
+    )
+    (found,) = json.loads((tmp_path / "state" / "regret.json").read_text())["runs"]
+    assert told["runs"] == [found]
+    assert (found["recipients"], found["sends"], found["opens"]) == (30, 29, 14)
+    expected = rows.filter(pl.col("user_id") != 5)["p_open"].mean()
+    assert found["expected_rate"] == pytest.approx(expected, abs=1e-5)
+    assert 0 <= found["expected_regret"] < found["expected_best_rate"]
+    with pytest.raises(InputMissing, match="found none"):
+        update(store, tmp_path / "state", None, None, configured(), 2, Silent(), past=(tmp_path / "nowhere",))

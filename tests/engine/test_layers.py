@@ -44,6 +44,7 @@ LAYERS = (
         "capacity_report",
         "job",
         "bandit_job",
+        "bandit_runs",
         "what_if",
         "train_job",
         "explain",

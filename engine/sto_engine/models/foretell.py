@@ -18,6 +18,8 @@ SINCE_DAYS = 14
 DISCOUNTS = (1.0, 0.99, 0.98, 0.95)
 # nats by which a discount must raise the likelihood over the one before
 EVIDENCE = 2.0
+# against a prior as strong as this it does not matter how old outcomes are
+DEAF = 5_000.0
 
 
 @dataclass(frozen=True)
@@ -96,5 +98,7 @@ def fit_memory(
         strength, value = fit_strength(cells.mean_C, cells.hits_C, cells.misses_C, (before[0], before[1]))
         if found is None or value > found[0] + EVIDENCE:
             found = (value, Memory(strength, daily))
+        if strength > DEAF:
+            break
     assert found is not None
     return found[1]
