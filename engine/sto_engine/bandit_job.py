@@ -30,6 +30,8 @@ from sto_engine.engine_code import code_facts
 from sto_engine.errors import BadData, ConfigError, InputMissing, OutputFailed, UsageError
 from sto_engine.executor import Executor, Threads
 from sto_engine.files import canonical_json, folder_lock, sync, write_atomic
+from sto_engine.history.days import calendar_facts
+from sto_engine.ingest.calendar_file import with_calendar
 from sto_engine.ingest.store import Store
 from sto_engine.models import bandit_state as states
 from sto_engine.models.bandit import Bandit
@@ -120,6 +122,7 @@ def _plan(path: Path, as_of: dt.date | None, bundle_path: Path | None, config: C
         raise UsageError("the store has no events, so there is no default date; pass --as-of YYYY-MM-DD")
     newest = dt.datetime.fromtimestamp((store.newest_event_ms or 0) / 1000, dt.UTC).date()
     day = as_of or newest + dt.timedelta(days=1)
+    config = with_calendar(config)
     config = config.model_copy(update={"model": config.model.model_copy(update={"policy": "bandit"})})
     policy = make_policy(config, load_bundle(bundle_path) if bundle_path is not None else None)
     return Plan(store, config, policy, grid_of(config.slots.grid), day, midnight_ms(day))
@@ -132,6 +135,7 @@ def _inputs(plan: Plan) -> dict[str, Any]:
         "through": plan.date.isoformat(),
         "terms": states.terms_of(plan.config, plan.policy.bundle_id),
         "code": dict(code_facts()),
+        **calendar_facts(plan.config),
     }
 
 

@@ -137,33 +137,43 @@ def days_of(users: pl.DataFrame, start_ms: int, end_ms: int, config: Config) -> 
     tells = context.weekends == "country" or context.holidays != "off"
     if not (tells or context.days) or (not context.days and users["country"].null_count() == len(users)):
         return None
-    key = countries_of(users["country"]).fill_null("").rename("country")
+    key = users["country"].fill_null("")
     if context.days:
         key = pl.select(pl.concat_str(key, users["region"].fill_null(""), separator="|")).to_series()
-    names, row_U = encode(key)
+    texts, text_U = encode(key)
+    names, row_of_text = np.unique([_named(text) for text in texts], return_inverse=True)
     end = end_ms // DAY_MS
     date_D = np.arange(start_ms // DAY_MS - _BEFORE, end + _AFTER)
     off_RD, closed_RD = np.zeros((2, len(names), len(date_D)), np.bool_)
     by_region = _by_region(context.days)
-    for row, name in enumerate(names):
+    for row, name in enumerate(names.tolist()):
         country, _, region = name.partition("|")
         off_RD[row] = _weekend_D(country, date_D, context) | _holiday_D(country, date_D, end, context)
         for listed in ("*", region, country):
             _mark(by_region.get(listed, ()), int(date_D[0]), off_RD[row], closed_RD[row])
     if (off_RD == _weekend_D("", date_D, context)).all() and not closed_RD.any():
         return None
-    return Days(int(date_D[0]), tuple(names), off_RD, closed_RD, row_U)
+    row_U = row_of_text.astype(np.int32)[text_U]
+    return Days(int(date_D[0]), tuple(names.tolist()), off_RD, closed_RD, row_U)
 
 
-def countries_of(names: pl.Series) -> pl.Series:
-    """ISO codes of two letters as they are written in the recipients, case aside; null for anything else."""
-    codes = names.cast(pl.String).str.strip_chars().str.to_uppercase()
-    return codes.set(~codes.is_in(sorted(known_countries())).fill_null(False), None)
+def country_of(text: str) -> str:
+    """The ISO code of two letters that the recipients' table writes, case and blanks aside; "" for anything else."""
+    code = text.strip().upper()
+    return code if code in known_countries() else ""
 
 
-def unknown_countries(names: pl.Series) -> int:
+def unknown_countries(countries: pl.Series) -> int:
     """How many are told, but by no ISO code of two letters."""
-    return int(countries_of(names).null_count() - names.null_count())
+    texts, code_U = encode(countries.drop_nulls())
+    is_unknown = np.array([not country_of(text) for text in texts], np.bool_)
+    return int(is_unknown[code_U].sum())
+
+
+def _named(text: str) -> str:
+    """Code of the country, and the region where rows tell regions apart."""
+    country, _, region = text.rpartition("|") if "|" in text else (text, "", "")
+    return f"{country_of(country)}|{region}"
 
 
 def _number(day: date) -> int:
