@@ -22,7 +22,7 @@ from sto_engine.simulate import HISTORIES, WORLDS
 
 SHARED = ROOT.parent / "shared"
 SUITES = ("world", *LIVING, "activity", "replies")
-QUICK_USERS, QUICK_CAMPAIGNS = 1_000, 3
+QUICK_USERS, QUICK_CAMPAIGNS, QUICK_SENDER = 1_000, 3, 300
 QUICK_SETTINGS = ("train.trees=20", "train.min_rows=200")
 
 
@@ -80,7 +80,7 @@ def _living(options: argparse.Namespace) -> Iterator[Task]:
         asked, quick = options.asked, options.quick
         campaigns = options.campaigns or (QUICK_CAMPAIGNS if quick else suite.options.campaigns)
         shared = replace(suite.options, campaigns=campaigns, threads=options.threads, settings=options.settings)
-        users = asked.users or (QUICK_USERS if quick else suite.users)
+        users = asked.users or (QUICK_SENDER if quick else suite.users)
         for seed, world, start in product(
             asked.seeds or suite.seeds, asked.worlds or (suite.worlds[:1] if quick else suite.worlds), suite.starts
         ):

@@ -24,12 +24,12 @@ class Suite:
 
 LIVING = {
     "loop": Suite(
-        loop.run_player, LOOP, loop.WORLDS, ("few",), Options(loop.CAMPAIGNS, loop.HISTORY_DAYS), (0,), 4_000
+        loop.run_player, LOOP, loop.WORLDS, ("few",), Options(loop.CAMPAIGNS, loop.HISTORY_DAYS), (0,), 3_000
     ),
     "cold": Suite(
         *(cold.run_player, COLD, cold.WORLDS, tuple(cold.STARTS), Options(cold.CAMPAIGNS, cold.HISTORY_DAYS)),
         seeds=(0,),
-        users=4_000,
+        users=3_000,
     ),
 }
 PLAYERS = tuple(dict.fromkeys(name for suite in LIVING.values() for name in suite.players))
