@@ -172,7 +172,7 @@ class BucketWork:
         if self.dump_scores and staged.p_open_US is not None:
             schema = scores_schema(self.plan.store.id_type)
             values = pa.array(staged.p_open_US.reshape(-1))
-            lists = pa.FixedSizeListArray.from_arrays(values, self.plan.grid.slots)
+            lists = pa.FixedSizeListArray.from_arrays(values, self.plan.options.size)
             table = pa.table([staged.rows["user_id"], lists.cast(pa.list_(pa.float32()))], schema.names)
             self._shard(made, "scores", bucket, table.cast(schema))
         if staged.features is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sto_engine.assign.channels import limits_of
 from sto_engine.assign.market import EVEN, Market
 from sto_engine.assign.plan_json import prices_to_json
 from sto_engine.assign.resources import BIN_MS, TOTAL, settings
@@ -79,8 +80,8 @@ def utc(at_ms: int) -> str:
 def messages_over(market: Market, load: Load) -> int:
     """Messages above what quarter-hours and days take; the share of a slot is no matter of time."""
     taken: Counter[tuple[str, int, str]] = Counter()
-    for (at, name), n in load.items():
-        for who in (name, TOTAL):
+    for (at, lane), n in load.items():
+        for who in (*limits_of(lane, market.channels), TOTAL):
             taken["bin", at, who] += n
             taken["day", at // DAY_MS * DAY_MS, who] += n
     limits = [(r, int(room)) for r, room in zip(market.resources, market.room_R, strict=True) if r.kind != "slot"]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sto_engine.assign import arms, cold_start
 from sto_engine.assign.census import Census
+from sto_engine.assign.channels import Options
 from sto_engine.assign.gain import Gain, gain_of
 from sto_engine.assign.regret import Regret, regret_of
 from sto_engine.assign.spread import SpreadKey
@@ -40,6 +41,7 @@ class BucketCounts:
     reason: Counter[str] = field(default_factory=Counter)
     arm: Counter[str] = field(default_factory=Counter)
     slot: Counter[int] = field(default_factory=Counter)
+    channel: Counter[str] = field(default_factory=Counter)
     preferred: Counter[int] = field(default_factory=Counter)
     provider: Counter[str] = field(default_factory=Counter)
     held: Counter[str] = field(default_factory=Counter)
@@ -89,8 +91,8 @@ def choose(plan: Plan, entry: Entry, utilities: Utilities, last_U: NDArray[np.ui
     own_U = entry.own_chances(slot_U, model_chances(plan, contest, slot_U, model_slot_U))
     chance_U = arms.propensities(slot_U, own_U, control, zones.n_allowed_U(), arm_U, plan.config.experiment, explore_US)
     names, provider_U = encode(entry.users["provider"])
-    count(counts, zones, slot_U, arm_U, reason_U, (names, provider_U))
-    counts.preferred.update(tally(preferred_U[arm_U == arms.MODEL], range(256)))
+    count(plan.options, counts, zones, slot_U, arm_U, reason_U, (names, provider_U))
+    counts.preferred.update(tally(plan.options.slot_of(preferred_U[arm_U == arms.MODEL]), range(256)))
     p_US, n_users = utilities.p_open_US, len(arm_U)
     rows = entry.users.select("h", "user_id", pl.col("provider").cast(pl.Enum(names))).with_columns(
         slot=pl.Series(slot_U),
@@ -193,11 +195,13 @@ def _sane(
 
 
 def _nearness(plan: Plan) -> NDArray[np.float32]:
-    """Less the further a slot lies from the control time, around the clock, and on later days, float32 [S]."""
+    """Less the further a slot lies from the control time, around the clock, on later days and channels, float32 [S]."""
     grid = plan.grid
     per_day = grid.slots // grid.days
     apart_S = np.abs(np.arange(grid.slots) - plan.control_slot) % per_day
-    return np.asarray(-np.minimum(apart_S, per_day - apart_S) - per_day * grid.days_ahead(plan.date), np.float32)
+    near_S = -np.minimum(apart_S, per_day - apart_S) - per_day * grid.days_ahead(plan.date)
+    later_S = np.repeat(np.arange(len(plan.channels)) * grid.slots, grid.slots)
+    return np.asarray(plan.options.repeat(near_S) - later_S, np.float32)
 
 
 def _worths(
@@ -271,6 +275,7 @@ def _nullable(values: NDArray[np.float32] | None, length: int) -> pl.Series:
 
 
 def count(
+    options: Options,
     counts: BucketCounts,
     zones: ZoneSlots,
     slot_U: NDArray[np.uint8],
@@ -278,17 +283,14 @@ def count(
     reason_U: NDArray[np.uint8],
     provider: tuple[list[str], NDArray[np.int32]],
 ) -> None:
-    """Add users with these slots to the counts of a bucket."""
+    """Add users with these slots to the counts of a bucket; what is spread is told by lane (assign.channels)."""
     slots, (providers, provider_U) = range(256), provider
     counts.reason.update(tally(reason_U, REASONS))
     counts.arm.update(tally(arm_U, [name or "outside" for name in arms.ARM_NAMES]))
-    counts.slot.update(tally(slot_U, slots))
+    counts.slot.update(tally(options.slot_of(slot_U), slots))
+    counts.channel.update(tally(options.channel_of(slot_U), options.channels))
     counts.provider.update(tally(provider_U, providers))
-    start_ZS, cells = zones.start_ms_ZS, (zones.zone_U, slot_U, provider_U)
-    shape = (*start_ZS.shape, len(providers))
-    n_ZSP = np.bincount(np.ravel_multi_index(cells, shape), minlength=int(np.prod(shape))).reshape(shape)
-    for zone, slot, name in np.argwhere(n_ZSP):
-        counts.spread[int(start_ZS[zone, slot]), providers[name]] += int(n_ZSP[zone, slot, name])
+    counts.spread.update(options.starts(zones, slot_U, providers, provider_U))
 
 
 def tally(code_U: NDArray[Any], names: Sequence[K]) -> dict[K, int]:

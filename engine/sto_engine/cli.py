@@ -162,7 +162,7 @@ def compact(setup: Setup, store: Path, buckets: int | None) -> None:
 @click.option("--audience", type=PATH, metavar="FILE", help="Recipients of this campaign; default: all in the store.")
 @click.option("--campaign", metavar="ID", help="Written to every row.")
 @click.option("--campaign-type", default="promo", metavar="TYPE", help="promo (default) or trigger.")
-@click.option("--channel", default="email", metavar="NAME", help="Default: email.")
+@click.option("--channel", metavar="NAME", help="Or several: email,push; default: channels.choose, else email.")
 @click.option("--horizon-days", type=int, metavar="N", help="Local days that mail may wait; default: the grid's.")
 @click.option("--not-before", "not_before_ms", type=timestamp_ms, metavar="TIME", help="Earliest send; ISO with zone.")
 @click.option(

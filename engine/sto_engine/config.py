@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from sto_engine.config_base import Clock, ClockEnd, QuietHours, Section, Share
 from sto_engine.config_file import read_config
-from sto_engine.config_policies import Bandit, BestDay, Channels, ColdStart, Context
+from sto_engine.config_policies import Bandit, BestDay, ChannelName, Channels, ColdStart, Context, Frequency
 from sto_engine.rates import MAX_COUNT, check_rates
 
 EventType = Literal["send", "delivered", "open", "click", "bounce", "unsubscribe", "complaint", "conversion"]
@@ -170,14 +170,6 @@ class Assign(Section):
     keep_gain: Annotated[float, Field(ge=0, le=1e6)] = 0.0
 
 
-class Frequency(Section):
-    """At most `cap` messages in any `days` days (recipients.frequency_cap goes before), `min_gap_hours` apart."""
-
-    cap: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    days: Annotated[int, Field(ge=1, le=366)] = 7
-    min_gap_hours: Annotated[float, Field(ge=0, le=24 * 366)] = 0.0
-
-
 class Warmup(Section):
     """Messages a UTC day from `first_day` on; beyond the list there is no such limit, before it the first holds."""
 
@@ -189,13 +181,15 @@ Rates = Annotated[str | tuple[str, ...], BeforeValidator(check_rates)]
 
 
 class Capacity(Section):
-    """Rates such as "100/s", "500k/h" or "1M/day", one or several that all hold; warm-up by provider or `total`.
+    """Rates such as "100/s", "500k/h" or "1M/day", one or several that all hold, of all mail, of mailbox providers and
+    of channels; warm-up by provider or `total`.
 
     `decluster`: what a share x above the even one costs each recipient of a slot, in expected opens, divided by x.
     """
 
     total: Rates | None = None
     providers: dict[Annotated[str, Field(min_length=1)], Rates] = {}
+    channels: dict[ChannelName, Rates] = {}
     warmup: dict[str, Warmup] = {}
     on_infeasible: Literal["fail", "defer", "suppress"] = "fail"
     max_slot_share: Annotated[float, Field(gt=0, le=1)] | None = None

@@ -88,8 +88,30 @@ class ColdStart(Section):
     b2b_hours: Hours = "08:00-18:00"
 
 
+ChannelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+
+
 class Channels(Section):
-    """Channels that one run chooses from."""
+    """Channels that one run chooses from: `choose` where `score --channel` names none, the first is the default.
+
+    `names`: channels beside email, push, sms and in_app. `reach`: the column of true and false of the recipients
+    (kept by recipients.keep) that says who can be reached on a channel; without one, by email everyone, elsewhere those
+    whom the history has sent something there.
+    """
+
+    choose: tuple[ChannelName, ...] = ()
+    names: tuple[ChannelName, ...] = ()
+    reach: dict[ChannelName, Annotated[str, Field(min_length=1)]] = {}
+
+
+class Frequency(Section):
+    """At most `cap` messages in any `days` days (recipients.frequency_cap goes before), `min_gap_hours` apart; of each
+    channel no more than `channels` says."""
+
+    cap: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    days: Annotated[int, Field(ge=1, le=366)] = 7
+    min_gap_hours: Annotated[float, Field(ge=0, le=24 * 366)] = 0.0
+    channels: dict[ChannelName, Annotated[int, Field(ge=1, le=1_000_000)]] = {}
 
 
 class CalendarDay(Section):

@@ -3,6 +3,7 @@
 The pre-flight counts it before anyone is scored, phase A goes on from it. U users who are mailed and have a slot left.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -13,14 +14,15 @@ from numpy.typing import NDArray
 
 from sto_engine.assign import arms, cold_start
 from sto_engine.assign.census import Census, priced_providers, take_census
-from sto_engine.assign.frequency import blocked
+from sto_engine.assign.channels import lane_of
+from sto_engine.assign.frequency import blocked, both
 from sto_engine.assign.resources import BIN_MS
 from sto_engine.assign.window import ZoneSlots, own_hours, shifted_zones, without_slot, zone_slots
 from sto_engine.errors import ConfigError
 from sto_engine.history.bucket import Bucket
 from sto_engine.plan import Plan
 from sto_engine.slots import MINUTE_MS
-from sto_engine.tables import encode
+from sto_engine.tables import EMAIL, encode
 from sto_engine.view import BucketView
 
 PINNED = np.array([arms.CONTROL, arms.RANDOM, arms.EXPLORE], np.uint8)
@@ -68,7 +70,9 @@ def enter(plan: Plan, seen: BucketView) -> Entry:
     users = mailed.users
     names = shifted_zones(users["zone"], mailed.cleaned.shift_U, plan.date)
     zones = zone_slots(names, plan.grid, plan.date, plan.config, plan.not_before_ms, plan.horizon_days)
-    zones = zones.with_hours(own_hours(users["allowed_hours"], plan.grid))
+    zones = plan.options.over(zones)
+    zones = zones.with_hours(plan.options.repeat(own_hours(users["allowed_hours"], plan.grid)))
+    zones = zones.with_reach(plan.options.each_slot(seen.reach_MC()))
     late = without_slot(zones)
     zones, late = _without_closed_days(plan, mailed, zones, late)
     if seen.sends is not None:
@@ -82,7 +86,7 @@ def enter(plan: Plan, seen: BucketView) -> Entry:
     drawn = arm_U == arms.RANDOM
     random_U[drawn] = arms.random_slots(h_U[drawn], allowed_US[drawn], plan.seed, plan.occasion)
     settings, model_U = plan.config.cold_start, (arm_U == arms.MODEL) | (arm_U == arms.OUTSIDE)
-    hours_S = cold_start.office_hours(settings, plan.grid)
+    hours_S = plan.options.repeat(cold_start.office_hours(settings, plan.grid))
     known = cold_start.newness(mailed, settings).of(in_time.to_numpy())
     draw = cold_start.draw(settings, hours_S, known, allowed_US, model_U, (h_U, plan.seed, plan.occasion))
     return Entry(mailed, late, users, zones, allowed_US, arm_U, random_U, draw, known.office_U, hours_S)
@@ -115,8 +119,14 @@ def _capped(
     """The slots that frequency caps and gaps leave, and who has none because of them."""
     assert seen.sends is not None
     past = seen.past.sends if seen.past is not None else None
-    slot_ms, frequency = plan.grid.send_minutes * MINUTE_MS, plan.config.frequency
-    closed = blocked(users, seen.sends, past, zones, slot_ms, frequency, plan.channel, plan.told_ms)
+    slot_ms, frequency, options = plan.grid.send_minutes * MINUTE_MS, plan.config.frequency, plan.options
+    closed = blocked(users, seen.sends, past, zones, slot_ms, frequency, plan.channels, plan.told_ms)
+    nobody = users.with_columns(frequency_cap=pl.lit(None, pl.Float64))
+    for channel, cap in sorted(frequency.channels.items()):
+        if channel in plan.channels:
+            own, block = frequency.model_copy(update={"cap": cap, "min_gap_hours": 0.0}), options.block(zones, channel)
+            found = blocked(nobody, seen.sends, past, block, slot_ms, own, (channel,), plan.told_ms)
+            closed = both(closed, found and found.on(options.columns(channel), options.size))
     if closed is None:
         return zones, late
     reasons = closed.reasons(zones.allowed_US())
@@ -168,8 +178,11 @@ def known_weights(plan: Plan, users: pl.DataFrame) -> tuple[float, int]:
 
 
 def past_load(plan: Plan, seen: BucketView) -> dict[tuple[int, str], int]:
-    """What earlier runs send in each quarter-hour, by provider."""
+    """What earlier runs send in each quarter-hour, by lane."""
     if seen.past is None:
         return {}
-    found = seen.past.sends.group_by(pl.col("send_at_ms") // BIN_MS * BIN_MS, "provider").len().sort(pl.all())
-    return {(at, name): n for at, name, n in found.iter_rows()}
+    keys = pl.col("send_at_ms") // BIN_MS * BIN_MS, pl.col("channel").fill_null(EMAIL), pl.col("provider")
+    loads: Counter[tuple[int, str]] = Counter()
+    for at, channel, name, n in seen.past.sends.group_by(keys).len().sort(pl.all()).iter_rows():
+        loads[at, lane_of(channel, name, plan.options.several)] += n
+    return loads

@@ -20,7 +20,7 @@ from sto_engine.options import PATH, day, timestamp_ms
     "--date", "on", type=day, metavar="DATE", help="Local day to send on; default: the day after the store's."
 )
 @click.option("--campaign", metavar="ID", help="As for score: random slots are drawn anew for each.")
-@click.option("--channel", default="email", metavar="NAME", help="Default: email.")
+@click.option("--channel", metavar="NAME", help="Or several: email,push; default: channels.choose, else email.")
 @click.option("--not-before", "not_before_ms", type=timestamp_ms, metavar="TIME", help="Earliest send; ISO with zone.")
 @click.option("--previous", type=PATH, multiple=True, metavar="RUN", help="Earlier runs, as for score; repeatable.")
 @click.option("--json", "json_path", type=PATH, metavar="FILE", help="Keep the explanation as JSON.")

@@ -201,6 +201,8 @@ def _summary(prepared: Prepared, decided: Decided, load: Load) -> dict[str, Any]
     window = plan.config.window
     open_slots = int(window_mask(plan.grid, window.start, window.end, window.quiet).sum())
     body = summarise(head, total, quarantined, plan.grid.slots, open_slots, [*prepared.warnings, *decided.notes])
+    if plan.options.several:
+        body["by_channel"] = {name: total.channel[name] for name in plan.channels}
     if decided.priced is not None:
         body |= summary_blocks(decided.priced, decided.load_before, load)
     if decided.bandit is not None:

@@ -5,7 +5,7 @@ ones of earlier days. Runs of such a folder that can no longer matter, as events
 the latest, are left out, so that a folder may keep all its runs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -31,9 +31,9 @@ class _Found:
 
 
 def open_previous(
-    paths: Sequence[Path], store: Store, day: date, channel: str | None = None, option: str = "--previous"
+    paths: Sequence[Path], store: Store, day: date, channels: Collection[str] | None = None, option: str = "--previous"
 ) -> Previous | None:
-    """The runs at `paths` that count for `day`, those of `channel` alone if one is given; None where there are none.
+    """The runs at `paths` that count for `day`, of any of `channels` if they are given; None where there are none.
 
     `option` is what people typed to name them.
 
@@ -46,7 +46,7 @@ def open_previous(
     kept: dict[str, _Found] = {}
     latest: _Found | None = None
     for found in (found for path in paths for found in _find(path, store, day, option)):
-        if channel is not None and found.run.channel != channel:
+        if channels is not None and not set(found.run.channels) & set(channels):
             continue
         if latest is None or _order(latest.run) < _order(found.run):
             latest = found
@@ -119,7 +119,7 @@ def _past_run(path: Path, manifest: dict[str, Any]) -> PastRun:
         path=path,
         run_id=str(manifest["run_id"]),
         date=date.fromisoformat(manifest["date"]),
-        channel=str(manifest["channel"]),
+        channels=_channels(manifest["channel"]),
         id_type=str(manifest["store"]["id_type"]),
         buckets=buckets,
         slots=grid_of(manifest["config"]["slots"]["grid"]).slots,
@@ -127,6 +127,12 @@ def _past_run(path: Path, manifest: dict[str, Any]) -> PastRun:
         suppressed=_shards(path, manifest["files"], "suppressed", buckets),
         prices=manifest.get("plan"),
     )
+
+
+def _channels(told: object) -> tuple[str, ...]:
+    if not isinstance(told, str):
+        raise TypeError(f"channel {told}")
+    return tuple(told.split(","))
 
 
 def _shards(path: Path, files: dict[str, str], kind: str, buckets: int) -> tuple[Shard, ...]:

@@ -4,6 +4,7 @@ import datetime as dt
 from dataclasses import dataclass
 
 from sto_engine.assign.arms import occasion_of
+from sto_engine.assign.channels import Options
 from sto_engine.assign.plan_json import Told
 from sto_engine.config import Config
 from sto_engine.history.bucket import window_start
@@ -12,6 +13,7 @@ from sto_engine.ingest.store import Store
 from sto_engine.models.policy import Policy
 from sto_engine.previous import Previous, told_until
 from sto_engine.slots import SlotGrid, parse_clock
+from sto_engine.tables import EMAIL
 from sto_engine.zones import midnight_ms
 
 
@@ -27,7 +29,7 @@ class Plan:
     origin_ms: int
     not_before_ms: int | None = None
     campaign: str | None = None
-    channel: str = "email"
+    channels: tuple[str, ...] = (EMAIL,)
     audience: Audience | None = None
     seed: int = 0
     dump_features: bool = False
@@ -37,13 +39,18 @@ class Plan:
     horizon_days: int = 1
 
     @property
+    def options(self) -> Options:
+        """Pairs of channel and slot: what is chosen from."""
+        return Options(self.channels, self.grid.slots)
+
+    @property
     def start_ms(self) -> int:
         """Events before this are no longer history."""
         return window_start(self.origin_ms, self.config)
 
     @property
     def control_slot(self) -> int:
-        """The control time on the first day."""
+        """The control time on the first day, on the first channel."""
         return self.grid.slot_at(self.date, parse_clock(self.config.experiment.control_time))
 
     @property
@@ -75,4 +82,5 @@ class Plan:
             return True
         limits = self.config.capacity
         rates = limits.total or limits.providers or limits.warmup
-        return bool(rates or limits.max_slot_share or limits.decluster)
+        own = any(channel in limits.channels for channel in self.channels)
+        return bool(rates or own or limits.max_slot_share or limits.decluster)

@@ -9,6 +9,7 @@ from typing import Any
 
 import sto_engine
 from sto_engine.assign.arms import check_experiment, occasion_of
+from sto_engine.assign.channels import Options, check_channels, parse_channels
 from sto_engine.assign.cold_start import office_hours
 from sto_engine.assign.frequency import check_frequency
 from sto_engine.assign.plan_json import Told
@@ -29,7 +30,7 @@ from sto_engine.models.bandit import Bandit
 from sto_engine.models.bandit_state import state_for
 from sto_engine.models.bundle import Bundle, load_bundle
 from sto_engine.models.policy import Policy
-from sto_engine.models.registry import for_type, make_policy
+from sto_engine.models.registry import channel_policy, for_type, make_policy
 from sto_engine.open_previous import open_previous
 from sto_engine.plan import Plan
 from sto_engine.previous import PastRun, Previous
@@ -49,6 +50,7 @@ class ScoreRequest:
 
     `date` is the recipients' local day (default: the day after the store's newest event, UTC); `audience` a Parquet or
     CSV file with a `user_id` column (default: the recipients snapshot, else everyone seen in events before the day);
+    `channel` one or several of them, as a comma list (default: `channels.choose`, else email);
     `horizon_days` how many local days from `date` on mail may wait for its slot (default: all of the grid's).
     """
 
@@ -59,7 +61,7 @@ class ScoreRequest:
     audience: Path | None = None
     campaign: str | None = None
     campaign_type: str = "promo"
-    channel: str = "email"
+    channel: str | None = None
     not_before_ms: int | None = None
     previous: tuple[Path, ...] = ()
     prices_from: Path | None = None
@@ -89,13 +91,16 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress, on_gpu: b
 
     `on_gpu`: a forest is scored on GPUs, which agree with CPUs to rounding, so that the run is another one.
     """
-    _refuse(request, config)
+    channels = _refuse(request, config)
     config, store = with_calendar(config), Store.open(request.store)
     check_experiment(config.experiment, store.id_type)
     check_limits(config, store)
     bundle = load_bundle(request.bundle) if request.bundle is not None else None
     day = request.date or _default_date(store)
-    policy = make_policy(config, bundle, occasion_of(day, request.campaign), request.seed)
+    if len(channels) > 1:
+        policy = channel_policy(config, bundle, channels)
+    else:
+        policy = make_policy(config, bundle, occasion_of(day, request.campaign), request.seed)
     policy = _with_state(for_type(policy, request.campaign_type), request, config, store, day)
     if request.dump_scores and not policy.has_chances:
         raise ConfigError(f"--dump-scores needs a policy with probabilities; {policy.name} has none")
@@ -110,11 +115,11 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress, on_gpu: b
         origin_ms=midnight_ms(day),
         not_before_ms=request.not_before_ms,
         campaign=request.campaign,
-        channel=request.channel,
+        channels=channels,
         audience=audience,
         seed=request.seed,
         dump_features=request.dump_features,
-        previous=_previous(request, store, day),
+        previous=_previous(request, store, day, channels),
         prices=prices,
         horizon_days=_horizon(request, config),
     )
@@ -146,7 +151,8 @@ def _with_state(policy: Policy, request: ScoreRequest, config: Config, store: St
     return replace(policy, state=state_for(request.bandit_state, store, day, config, policy.bundle_id))
 
 
-def _refuse(request: ScoreRequest, config: Config) -> None:
+def _refuse(request: ScoreRequest, config: Config) -> tuple[str, ...]:
+    """The channels of the run, once nothing that can be seen from here stands against it."""
     if request.campaign_type not in CAMPAIGN_TYPES:
         raise UsageError(f'--campaign-type must be one of {", ".join(CAMPAIGN_TYPES)}; found "{request.campaign_type}"')
     if request.campaign_type == "transactional":
@@ -157,6 +163,9 @@ def _refuse(request: ScoreRequest, config: Config) -> None:
     office_hours(config.cold_start, grid_of(config.slots.grid))
     provider_map(config)
     check_frequency(config)
+    channels = parse_channels(request.channel, config)
+    check_channels(config, Options(channels, config.slots.grid), grid_of(config.slots.grid).days)
+    return channels
 
 
 def check_limits(config: Config, store: Store) -> None:
@@ -173,10 +182,10 @@ def check_limits(config: Config, store: Store) -> None:
     check_provider_names(config, known)
 
 
-def _previous(request: ScoreRequest, store: Store, day: date) -> Previous | None:
+def _previous(request: ScoreRequest, store: Store, day: date, channels: tuple[str, ...]) -> Previous | None:
     # the first night of `--previous OUT --out OUT`
     paths = [path for path in request.previous if path.exists() or path.absolute() != request.out.absolute()]
-    return open_previous(paths, store, day, request.channel)
+    return open_previous(paths, store, day, channels)
 
 
 def _replayed(request: ScoreRequest, store: Store, day: date) -> tuple[PastRun | None, Told | None]:
@@ -269,7 +278,7 @@ def _facts(request: ScoreRequest, plan: Plan, bundle: Bundle | None, prices: Pas
         "not_before_ms": plan.not_before_ms,
         "campaign": plan.campaign,
         "campaign_type": request.campaign_type,
-        "channel": plan.channel,
+        "channel": ",".join(plan.channels),
         **({"horizon_days": plan.horizon_days} if plan.grid.days > 1 else {}),
         "audience_sha256": plan.audience.sha256 if plan.audience is not None else None,
         "previous": plan.previous.run_ids if plan.previous is not None else [],

@@ -38,7 +38,7 @@ class PastRun:
     path: Path
     run_id: str
     date: dt.date
-    channel: str
+    channels: tuple[str, ...]
     id_type: str
     buckets: int
     slots: int
@@ -67,10 +67,10 @@ class Previous:
     def sends(self, bucket: int, buckets: int, id_type: str, from_ms: int | None = None) -> pl.DataFrame:
         """Planned sends (at or after `from_ms`) of a bucket of `buckets`, in (h, user_id, run) order.
 
-        Columns h, user_id, send_at_ms, provider, slot, run (place in `runs`). BadData (65) names a shard that is gone
-        or not the one that was written.
+        Columns h, user_id, send_at_ms, provider, channel, slot, run (place in `runs`). BadData (65) names a shard that
+        is gone or not the one that was written.
         """
-        columns, types = ("user_id", "send_at", "provider", "slot"), assignments_schema(id_type)
+        columns, types = ("user_id", "send_at", "provider", "channel", "slot"), assignments_schema(id_type)
         parts = [_sends(_empty(types, columns), 0)]
         for number, run in enumerate(self.runs):
             if from_ms is None or run.end_ms > from_ms:
@@ -82,8 +82,8 @@ class Previous:
         return sends.sort("h", "user_id", "run")
 
     def last_slots(self, bucket: int, buckets: int, id_type: str, slots: int) -> pl.DataFrame:
-        """Columns h, user_id, slot of the latest run, in (h, user_id) order; none of a run on another grid."""
-        columns, types = ("user_id", "slot"), assignments_schema(id_type)
+        """Columns h, user_id, slot, channel of the latest run, in (h, user_id) order; none of a run on another grid."""
+        columns, types = ("user_id", "slot", "channel"), assignments_schema(id_type)
         if not self.runs or self.runs[-1].slots != slots:
             return _empty(types, columns)
         return self._rows(self.runs[-1], self.runs[-1].assignments, bucket, buckets, types, columns)
@@ -160,7 +160,7 @@ def _frame(table: pa.Table) -> pl.DataFrame:
 
 def _sends(rows: pl.DataFrame, run: int) -> pl.DataFrame:
     time = pl.col("send_at").dt.epoch("ms").alias("send_at_ms")
-    return rows.select("h", "user_id", time, "provider", "slot", run=pl.lit(run, pl.UInt32))
+    return rows.select("h", "user_id", time, "provider", "channel", "slot", run=pl.lit(run, pl.UInt32))
 
 
 def _pieces(path: Path, schema: pa.Schema) -> Iterator[pl.DataFrame]:

@@ -20,7 +20,7 @@ from sto_engine.output import manifest as runs
 from sto_engine.output.manifest import Record
 from sto_engine.progress import Progress
 
-TALLIES = ("suppressed", "reason", "arm", "slot", "preferred", "provider", "held", "days", "cold", "urgency")
+TALLIES = ("suppressed", "reason", "arm", "slot", "channel", "preferred", "provider", "held", "days", "cold", "urgency")
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ import numpy as np
 
 from sto_engine.assign.book import Outcome, Terms
 from sto_engine.assign.census import Census
+from sto_engine.assign.channels import limits_of
 from sto_engine.assign.market import Market, demand_of, make_market
 from sto_engine.assign.plan_json import outcome_from_json, outcome_to_json, prices_of
 from sto_engine.assign.preflight import check_feasibility
-from sto_engine.assign.resources import describe, settings
+from sto_engine.assign.resources import MARK, describe, settings
 from sto_engine.assign.shortage import Feasibility, explain
 from sto_engine.assign.solve import run_key, solve
 from sto_engine.assign.spread_window import NeedKey, window_minutes
@@ -78,7 +79,7 @@ def preflight(plan: Plan, census: Census, progress: Progress) -> None:
     window_minutes({}, {}, plan.config.spread, plan.grid.send_minutes, whole_bins=True)
     bins = bins_of(_widest(plan))
     avoid = plan.config.spread.avoid_minutes
-    market = make_market(plan.config.capacity, census, plan.grid.slots, bins, census.past, avoid)
+    market = make_market(plan.config.capacity, census, plan.options.size, bins, census.past, avoid, plan.channels)
     found = check_feasibility(demand_of(market, census))
     if found.is_feasible:
         return
@@ -177,9 +178,10 @@ class Rounds:
         """The spread window and the market in it; the widest window where a shorter one does not take the mail."""
         spread, capacity = self.plan.config.spread, self.plan.config.capacity
         minutes, why = window_minutes(self._need(), self._rates(), spread, self.plan.grid.send_minutes, whole_bins=True)
+        size = self.plan.options.size
         for length in sorted({minutes, _widest(self.plan)}):
             bins = bins_of(length)
-            market = make_market(capacity, census, self.plan.grid.slots, bins, self.past, spread.avoid_minutes)
+            market = make_market(capacity, census, size, bins, self.past, spread.avoid_minutes, self.plan.channels)
             found = check_feasibility(demand_of(market, census))
             if found.is_feasible or length >= _widest(self.plan):
                 break
@@ -190,16 +192,17 @@ class Rounds:
         return length, market, found
 
     def _need(self) -> dict[NeedKey, int]:
-        """Sends of each start and provider as if nothing were short, and of each start in all."""
+        """Sends of each start by whoever may have limits, as if nothing were short, and of each start in all."""
         need: Counter[NeedKey] = Counter()
-        for (start, provider), n in self.staged.counts.spread.items():
-            need[start, provider] += n
-            need[start, None] += n
+        for (start, lane), n in self.staged.counts.spread.items():
+            for who in (*limits_of(lane, self.plan.channels), None):
+                need[start, who] += n
         return dict(need)
 
     def _rates(self) -> dict[str | None, int]:
         capacity = self.plan.config.capacity
-        limits = [(None, capacity.total), *capacity.providers.items()]
+        own = [(MARK + name, rate) for name, rate in capacity.channels.items() if name in self.plan.channels]
+        limits = [(None, capacity.total), *capacity.providers.items(), *own]
         rates = {name: bin_capacity(parse_rates(text)) for name, text in limits}
         return {name: rate for name, rate in rates.items() if rate is not None}
 

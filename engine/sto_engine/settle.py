@@ -101,11 +101,12 @@ def read_bucket(plan: Plan, market: Market, table: pa.Table) -> StagedBucket:
     assert isinstance(kind, pl.Enum)
     assert isinstance(zone_kind, pl.Enum)
     zones = zone_slots(zone_kind.categories, plan.grid, plan.date, plan.config, plan.not_before_ms, plan.horizon_days)
+    zones = plan.options.over(zones)
     zones = replace(zones, zone_U=rows["zone"].to_physical().to_numpy().astype(np.int32))
     provider_U = rows["provider"].to_physical().to_numpy()
     group_U = market.groups_U(zones, kind.categories.to_list(), provider_U)
     columns = rows["low"].to_numpy(), rows["step"].to_numpy()
-    wishes = Offers(codes(table, "worth", plan.grid.slots), *columns, group_U, rows["h"].to_numpy())
+    wishes = Offers(codes(table, "worth", plan.options.size), *columns, group_U, rows["h"].to_numpy())
     # draws of the model arm have the reason that the explore arm has
     pinned_U = np.isin(_arm_codes(rows["arm"]), PINNED) | (rows["reason"].cast(pl.String) == "explore").to_numpy()
     rows = rows.drop("worth", "p", "explore", "target", cs.starts_with(CONTEST), strict=False)
@@ -165,11 +166,11 @@ def settle(
     model_U = _model_slots(market, staged, slot_U, noise)
     arm_U = _arm_codes(rows["arm"])
     cost_US = noise.cost_GS[staged.wishes.group_U]
-    own_U = model_chances(plan, staged_contest(table, plan.grid.slots), at_U, model_U, cost_US)
-    own_U = _own_chances(table, rows, at_U, own_U, plan.grid.slots)
+    own_U = model_chances(plan, staged_contest(table, plan.options.size), at_U, model_U, cost_US)
+    own_U = _own_chances(table, rows, at_U, own_U, plan.options.size)
     chance_U = arms.propensities(
         *(at_U, own_U, plan.control_slot, _n_allowed(staged), arm_U, plan.config.experiment),
-        codes(table, "explore", plan.grid.slots) if "explore" in table.column_names else None,
+        codes(table, "explore", plan.options.size) if "explore" in table.column_names else None,
     )
     rows = rows.with_columns(
         slot=pl.Series(at_U.astype(np.uint8)),
@@ -183,7 +184,8 @@ def settle(
     reason_U = rows["reason"].cast(pl.Enum(REASONS)).to_physical().to_numpy()
     provider_U = rows["provider"].to_physical().to_numpy().astype(np.int32)
     kept = zones.of(sent_U)
-    count(counts, kept, at_U[sent_U].astype(np.uint8), arm_U[sent_U], reason_U[sent_U], (names, provider_U[sent_U]))
+    sent = at_U[sent_U].astype(np.uint8), arm_U[sent_U], reason_U[sent_U], (names, provider_U[sent_U])
+    count(plan.options, counts, kept, *sent)
     left = pl.Series(~sent_U)
     before, after = staged.rows["p_open"].sum(), rows["p_open"].filter(~left).sum()
     moves = Moves(int(moved_U.sum()), float(before or 0.0), float(after or 0.0))
@@ -226,6 +228,6 @@ def _chances(
     if "p" not in table.column_names:
         return rows["p_open"]
     moved = np.flatnonzero(moved_U)
-    code_U = codes(table, "p", plan.grid.slots)[moved, slot_U[moved]].astype(np.float32)
+    code_U = codes(table, "p", plan.options.size)[moved, slot_U[moved]].astype(np.float32)
     p_U = rows["p_low"].to_numpy()[moved] + rows["p_step"].to_numpy()[moved] * code_U
     return rows["p_open"].scatter(moved, p_U)

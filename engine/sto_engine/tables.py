@@ -18,6 +18,8 @@ TABLES_VERSION = 1
 EVENT_TYPES = ("send", "delivered", "open", "click", "bounce", "unsubscribe", "complaint", "conversion")
 DEVICE_TYPES = ("desktop", "mobile", "tablet")
 CAMPAIGN_TYPES = ("promo", "transactional", "trigger")
+EMAIL = "email"
+CHANNELS = (EMAIL, "push", "sms", "in_app")
 ARMS = ("model", "control", "random", "explore")
 REASONS = ("model", "histogram", "cohort", "global", "b2b", "fallback", "control", "random", "explore")
 SUPPRESSIONS = (
@@ -26,6 +28,7 @@ SUPPRESSIONS = (
     "unsubscribed",
     "complaint",
     "hard_bounce",
+    "no_channel",
     "frequency_cap",
     "min_gap",
     "window_closed",

@@ -11,11 +11,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sto_engine.history.bucket import COLUMNS, Bucket, build_journal
+from sto_engine.history.channels import bucket_by_channel
 from sto_engine.history.users import build_users, seen_users
 from sto_engine.models.policy import history_act
 from sto_engine.plan import Plan
 from sto_engine.slots import MINUTE_MS
-from sto_engine.suppress import suppressions
+from sto_engine.suppress import suppressions, suppressions_by_channel
 from sto_engine.zones import MAX_OFFSET
 from sto_kernels.journal import Cleaned
 
@@ -40,7 +41,8 @@ class BucketView:
     """`known` holds everyone seen or to be mailed; row a of the audience is user `place_A` of it.
 
     `user_id` and `reason` (of suppression, null where mailed) are series [A] in the order of the audience. `sends` are
-    the events that frequency caps count, where there are any; `past` is what earlier runs planned.
+    the events that frequency caps count, where there are any; `past` is what earlier runs planned; `reach_AC` says on
+    which of several channels each can be reached, None with one channel.
     """
 
     known: Bucket
@@ -49,10 +51,15 @@ class BucketView:
     place_A: NDArray[np.int64]
     sends: pl.DataFrame | None = None
     past: Past | None = None
+    reach_AC: NDArray[np.bool_] | None = None
 
     def mailed(self) -> Bucket:
         """Those of the audience who are not suppressed, in its order."""
         return self.known.take(self.place_A[self.reason.is_null().to_numpy()])
+
+    def reach_MC(self) -> NDArray[np.bool_] | None:
+        """The rows of `reach_AC` of those who are mailed."""
+        return None if self.reach_AC is None else self.reach_AC[self.reason.is_null().to_numpy()]
 
     @property
     def nbytes(self) -> int:
@@ -71,16 +78,33 @@ def look(plan: Plan, bucket: int) -> BucketView:
     everyone = _everyone(events, audience)
     users = build_users(everyone, recipients, events, plan.config, plan.origin_ms)
     place_A = _places(everyone, audience)
-    reason = suppressions(audience, users[place_A], events)
-    known = build_journal(events, users, plan.config).at(plan.start_ms, plan.origin_ms, history_act(plan.policy))
+    reason, reach_AC = _suppressed(plan, audience, users[place_A], events)
+    known = _history(plan, events, users)
     sends = _sends(events) if _is_capped(plan, users) else None
     known = replace(known, users=users.drop(_SETTLED))
-    return BucketView(known, audience["user_id"], reason, place_A, sends, _past(plan, bucket))
+    return BucketView(known, audience["user_id"], reason, place_A, sends, _past(plan, bucket), reach_AC)
+
+
+def _suppressed(
+    plan: Plan, audience: pl.DataFrame, users: pl.DataFrame, events: pl.DataFrame
+) -> tuple[pl.Series, NDArray[np.bool_] | None]:
+    if not plan.options.several:
+        return suppressions(audience, users, events), None
+    return suppressions_by_channel(users, events, plan.channels, plan.config.channels.reach)
+
+
+def _history(plan: Plan, events: pl.DataFrame, users: pl.DataFrame) -> Bucket:
+    window = plan.start_ms, plan.origin_ms
+    if not plan.options.several:
+        return build_journal(events, users, plan.config).at(*window, history_act(plan.policy))
+    return bucket_by_channel(events, users, plan.config, plan.channels, window)
 
 
 def _is_capped(plan: Plan, users: pl.DataFrame) -> bool:
     """Whether anybody is mailed no more than so often."""
     frequency, own = plan.config.frequency, users["frequency_cap"]
+    if any(channel in frequency.channels for channel in plan.channels):
+        return True
     return frequency.cap is not None or frequency.min_gap_hours > 0 or own.null_count() < len(own)
 
 
@@ -93,7 +117,10 @@ def _past(plan: Plan, bucket: int) -> Past | None:
         return None
     store, from_ms = plan.store, min(plan.told_ms, plan.origin_ms - MAX_OFFSET * MINUTE_MS)
     sends = plan.previous.sends(bucket, store.buckets, store.id_type, from_ms=from_ms)
-    return Past(sends, plan.previous.last_slots(bucket, store.buckets, store.id_type, plan.grid.slots))
+    last = plan.previous.last_slots(bucket, store.buckets, store.id_type, plan.grid.slots)
+    # a run may have chosen from channels that are none of tonight's
+    ours = pl.col("channel").is_null() | pl.col("channel").is_in(plan.channels)
+    return Past(sends.filter(ours), last.filter(ours))
 
 
 def _audience(plan: Plan, bucket: int, events: pl.DataFrame, recipients: pl.DataFrame | None) -> pl.DataFrame:

@@ -92,13 +92,15 @@ def what_if(
 
 
 def _all_limits(tried: Sequence[Scenario]) -> Config:
-    """The first configuration with the providers that any scenario limits, for the counts of demand."""
+    """The first configuration with the providers and channels that any scenario limits, for the counts of demand."""
     config = tried[0].config
     providers = {
         name: rate for scenario in reversed(tried) for name, rate in scenario.config.capacity.providers.items()
     }
     warmup = {name: ramp for scenario in reversed(tried) for name, ramp in scenario.config.capacity.warmup.items()}
-    capacity = config.capacity.model_copy(update={"providers": providers, "warmup": warmup})
+    channels = {name: rate for scenario in reversed(tried) for name, rate in scenario.config.capacity.channels.items()}
+    update = {"providers": providers, "channels": channels, "warmup": warmup}
+    capacity = config.capacity.model_copy(update=update)
     return config.model_copy(update={"capacity": capacity})
 
 

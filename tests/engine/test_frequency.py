@@ -89,7 +89,7 @@ def found(
         zones_of(zone_U or [0] * len(caps)),
         HOUR,
         config.frequency,
-        "email",
+        ("email",),
         CUTOFF_MS,
     )
 
@@ -262,7 +262,7 @@ def test_plans_count_from_the_cutoff_on() -> None:
 def test_events_without_a_channel_column_all_count() -> None:
     rows = events([{"user": 10, "at": at(0, days=1), "channel": "push"}]).drop("channel")
     users, frequency = with_h(people([None])), settings_of(cap=1).frequency
-    result = blocked(users, with_h(rows), None, zones_of([0]), HOUR, frequency, "email", CUTOFF_MS)
+    result = blocked(users, with_h(rows), None, zones_of([0]), HOUR, frequency, ("email",), CUTOFF_MS)
     assert result is not None
 
 

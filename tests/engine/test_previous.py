@@ -26,7 +26,7 @@ from support import table
 
 DAY = date(2026, 4, 20)
 DAY_MS = 86_400_000
-COLUMNS = ["h", "user_id", "send_at_ms", "provider", "slot", "run"]
+COLUMNS = ["h", "user_id", "send_at_ms", "provider", "channel", "slot", "run"]
 
 
 def ms_of(day: date, hours: float = 0.0) -> int:
@@ -47,6 +47,7 @@ def plan_of(ids: Sequence[Any], day: date, seed: int, id_type: str = "uint64") -
             "user_id": pl.Series(ids, dtype=id_polars(id_type)),
             "send_at_ms": pl.Series(ms_of(day) + second * 1000, dtype=pl.Int64),
             "provider": pl.Series(rng.choice(["gmail", "other"], len(ids)), dtype=pl.String),
+            "channel": pl.Series(["email"] * len(ids), dtype=pl.String),
             "slot": pl.Series(second // 3600, dtype=pl.UInt8),
         }
     )
@@ -101,8 +102,10 @@ def write_run(
     return run
 
 
-def opened(*paths: Path, store: Store | None = None, day: date = DAY, channel: str | None = None) -> Previous:
-    previous = open_previous(paths, store or a_store(), day, channel)
+def opened(
+    *paths: Path, store: Store | None = None, day: date = DAY, channels: tuple[str, ...] | None = None
+) -> Previous:
+    previous = open_previous(paths, store or a_store(), day, channels)
     assert previous is not None
     return previous
 
@@ -160,13 +163,13 @@ def test_a_run_of_the_engine_is_read_as_it_was_written(store: Path, small_config
     request = ScoreRequest(store, tmp_path, date=DAY)
     run = run_score(request, small_config, Silent()).run_dir
     assert run is not None
-    previous = opened(tmp_path, store=Store.open(store), day=DAY + timedelta(days=1), channel="email")
+    previous = opened(tmp_path, store=Store.open(store), day=DAY + timedelta(days=1), channels=("email",))
     rows = table(run, "assignments")
     expected = in_order(rows.with_columns(send_at_ms=pl.col("send_at").dt.epoch("ms")))
     found = previous.sends(0, 1, "uint64")
     assert found.drop("run").equals(expected.select(COLUMNS[:-1]))
     assert found["send_at_ms"].max() < previous.runs[0].end_ms  # type: ignore[operator]
-    assert previous.last_slots(0, 1, "uint64", 24).equals(expected.select("h", "user_id", "slot"))
+    assert previous.last_slots(0, 1, "uint64", 24).equals(expected.select("h", "user_id", "slot", "channel"))
     assert previous.deferred(0, 1, "uint64").is_empty()
     assert (previous.run_ids, previous.runs[0].date) == ([run.name.removeprefix("run=")], DAY)
 
@@ -181,7 +184,7 @@ def test_the_latest_run_has_the_slots_and_the_deferred(tmp_path: Path) -> None:
     write_run(tmp_path, "c", day - timedelta(days=1), plan_of(ids, day, 3))
     previous = opened(tmp_path)
     slots = pl.concat([previous.last_slots(bucket, 8, "uint64", 24) for bucket in range(8)])
-    assert slots.equals(in_order(last).select("h", "user_id", "slot"))
+    assert slots.equals(in_order(last).select("h", "user_id", "slot", "channel"))
     deferred = pl.concat([previous.deferred(bucket, 2, "uint64") for bucket in range(2)])
     assert set(deferred["user_id"]) == {ids[300], ids[302]}
     assert deferred["h"].is_sorted()
@@ -197,7 +200,7 @@ def test_slots_of_another_grid_are_no_slots_to_keep(tmp_path: Path) -> None:
 def test_no_runs_have_no_rows() -> None:
     none = Previous(())
     assert none.sends(0, 4, "string").columns == COLUMNS
-    assert none.last_slots(0, 4, "string", 24).columns == ["h", "user_id", "slot"]
+    assert none.last_slots(0, 4, "string", 24).columns == ["h", "user_id", "slot", "channel"]
     assert none.deferred(0, 4, "string").columns == ["h", "user_id"]
 
 
@@ -227,7 +230,7 @@ def test_a_folder_leaves_out_runs_that_can_no_longer_matter(tmp_path: Path) -> N
 def test_runs_of_another_channel_do_not_count(tmp_path: Path) -> None:
     for name, channel in (("a", "email"), ("b", "push")):
         write_run(tmp_path, name, DAY - timedelta(days=1), plan_of([1], DAY, 0), channel=channel)
-    assert opened(tmp_path, channel="push").run_ids == ["b"]
+    assert opened(tmp_path, channels=("push",)).run_ids == ["b"]
     assert opened(tmp_path).run_ids == ["a", "b"]
     assert open_previous([tmp_path], a_store(), DAY, "sms") is None
 
@@ -332,7 +335,7 @@ def test_a_shard_of_other_columns_is_refused(tmp_path: Path) -> None:
     previous = opened(run)
     (past,) = previous.runs
     swapped = Previous((replace(past, assignments=past.suppressed),))
-    with pytest.raises(BadData, match="must hold user_id, send_at, provider, slot"):
+    with pytest.raises(BadData, match="must hold user_id, send_at, provider, channel, slot"):
         swapped.sends(0, 1, "uint64")
 
 

@@ -1,8 +1,8 @@
 """Frequency caps and minimum gaps: slots closed by mail that a recipient has had, or is to get by an earlier run.
 
-Counted are the `send` events of the channel (one without a channel counts for every channel), whatever became of them,
-bounces included; every send of its own time is a message of its own, also of one campaign. Transactional mail never
-counts. Events tell what happened before `cutoff_ms`; from there on only the plans of earlier runs do, so sends of
+Counted are the `send` events of the run's channels (one without a channel counts for every channel), whatever became
+of them, bounces included; every send of its own time is a message of its own, also of one campaign. Transactional mail
+never counts. Events tell what happened before `cutoff_ms`; from there on only the plans of earlier runs do, so sends of
 theirs count from the cutoff on, and no message counts twice.
 
     cap   a slot is closed if it begins less than `days` x 24 h after the cap-th newest counted send: then no `days`
@@ -12,7 +12,7 @@ theirs count from the cutoff on, and no message counts twice.
 U users, S slots, Z zones, N sends.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,8 @@ import polars.selectors as cs
 from numpy.typing import NDArray
 
 from sto_engine.assign.window import ZoneSlots
-from sto_engine.config import Config, Frequency
+from sto_engine.config import Config
+from sto_engine.config_policies import Frequency
 from sto_engine.errors import ConfigError
 from sto_engine.tables import CAMPAIGN_ENUM, EVENT_ENUM
 from sto_kernels.frequency import NO_CAP, Limits, close_slots
@@ -40,6 +41,12 @@ class Blocked:
         """Slots closed by either, bool [U, S]."""
         return np.asarray(self.capped_US | self.near_US)
 
+    def on(self, columns: slice, options: int) -> "Blocked":
+        """The same where these slots are some of many, bool [U, options]; the others are open."""
+        wide = [np.zeros((len(self.capped_US), options), np.bool_) for _ in range(2)]
+        wide[0][:, columns], wide[1][:, columns] = self.capped_US, self.near_US
+        return Blocked(*wide)
+
     def reasons(self, allowed_US: NDArray[np.bool_]) -> pl.Series:
         """Why a user with allowed slots has none left -> String [U]; null where one is left or none was allowed.
 
@@ -53,13 +60,20 @@ class Blocked:
         return pl.select(found.cast(pl.String).alias("reason")).to_series()
 
 
+def both(one: Blocked | None, other: Blocked | None) -> Blocked | None:
+    """What either closes."""
+    if one is None or other is None:
+        return one or other
+    return Blocked(one.capped_US | other.capped_US, one.near_US | other.near_US)
+
+
 def check_frequency(config: Config) -> None:
     """Raise ConfigError (78) where `compact` drops events that a cap or a gap would have to count."""
     kept, asked = config.store.retention_days, config.frequency
     if kept is None:
         return
     for key, value, days in (
-        ("days", asked.days, asked.days if asked.cap is not None else 0),
+        ("days", asked.days, asked.days if asked.cap is not None or asked.channels else 0),
         ("min_gap_hours", asked.min_gap_hours, asked.min_gap_hours / 24),
     ):
         if days > kept:
@@ -76,14 +90,14 @@ def blocked(
     zones: ZoneSlots,
     slot_ms: int,
     frequency: Frequency,
-    channel: str,
+    channels: Collection[str],
     cutoff_ms: int,
 ) -> Blocked | None:
     """Slots that the cap and the gap close to each row of `users`; None where they close nothing.
 
     `users` has h, user_id and frequency_cap (null, NaN or negative: the cap of `frequency`), in the order of h, one row
     a row of `zones`; `events` are those of the bucket before the day, as Store.read_events returns them (without a
-    column `channel`, all count); `past` has h, user_id and send_at_ms, as Previous.sends returns them.
+    column `channel`, all count); `past` has h, user_id, send_at_ms and channel, as Previous.sends returns them.
     """
     cap_U = _caps(users, frequency.cap)
     limits = Limits(frequency.days * DAY_MS, round(frequency.min_gap_hours * HOUR_MS), slot_ms)
@@ -91,7 +105,7 @@ def blocked(
         return None
     oldest_ms = int(zones.start_ms_ZS.min()) - max(limits.days_ms, limits.gap_ms)
     latest_ms = int(zones.start_ms_ZS.max()) + limits.slot_ms + limits.gap_ms
-    sends = pl.concat(_counted(events, past, channel, oldest_ms, cutoff_ms))
+    sends = pl.concat(_counted(events, past, channels, oldest_ms, cutoff_ms))
     start_U, time_N = _by_user(*_places(users, sends), len(users), oldest_ms, latest_ms)
     found = Blocked(*close_slots(start_U, time_N, cap_U, zones.zone_U, zones.start_ms_ZS, limits))
     return found if found.capped_US.any() or found.near_US.any() else None
@@ -110,7 +124,7 @@ def _caps(users: pl.DataFrame, cap: int | None) -> NDArray[np.int64]:
 
 
 def _counted(
-    events: pl.DataFrame, past: pl.DataFrame | None, channel: str, oldest_ms: int, cutoff_ms: int
+    events: pl.DataFrame, past: pl.DataFrame | None, channels: Collection[str], oldest_ms: int, cutoff_ms: int
 ) -> Iterator[pl.DataFrame]:
     """Columns h, user_id and t of the sends after `oldest_ms` that count."""
     send, transactional = pl.lit("send", EVENT_ENUM), pl.lit("transactional", CAMPAIGN_ENUM)
@@ -119,10 +133,12 @@ def _counted(
     few = few.filter((pl.col("event_type") == send) & (pl.col("t") > oldest_ms))
     counts = pl.col("campaign_type").ne_missing(transactional)
     if "channel" in few.columns:
-        counts &= pl.col("channel").fill_null(channel) == channel
+        counts &= pl.col("channel").is_null() | pl.col("channel").is_in(list(channels))
     yield few.filter(counts).select("h", "user_id", "t")
     if past is not None:
         after = (pl.col("send_at_ms") >= cutoff_ms) & (pl.col("send_at_ms") > oldest_ms)
+        if "channel" in past.columns:
+            after &= pl.col("channel").is_null() | pl.col("channel").is_in(list(channels))
         yield past.filter(after).select("h", "user_id", t="send_at_ms")
 
 

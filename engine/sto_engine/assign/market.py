@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sto_engine.assign.census import OTHERS, Census, Starts
+from sto_engine.assign.channels import lane_of, limits_of
 from sto_engine.assign.demand import Demand
-from sto_engine.assign.resources import BIN_MS, TOTAL, Kind, Resource
+from sto_engine.assign.resources import BIN_MS, MARK, TOTAL, Kind, Resource
 from sto_engine.assign.window import ZoneSlots
 from sto_engine.config import Capacity
 from sto_engine.rates import BIN_MINUTES, Rate, bin_capacity, day_budget, parse_rates
+from sto_engine.tables import EMAIL
 from sto_kernels.journal import DAY_MS
 from sto_kernels.limits import Int64s, Limits
 
@@ -42,6 +44,7 @@ class Market:
     unit_R: Int64s
     bins: int
     notes: tuple[str, ...]
+    channels: tuple[str, ...] = (EMAIL,)
 
     @property
     def stratum_G(self) -> NDArray[np.int32]:
@@ -74,17 +77,20 @@ def make_market(
     bins: int,
     past: Mapping[tuple[int, str], int],
     avoid_minutes: int = 0,
+    channels: tuple[str, ...] = (EMAIL,),
 ) -> Market:
-    """The market of everyone in the census; `past` are messages of earlier runs by quarter-hour and provider.
+    """The market of everyone in the census; `past` are messages of earlier runs by quarter-hour and lane.
+
+    With several channels `slots` are options (assign.channels): limits of mailbox providers are for email alone.
 
     A quarter-hour from :00 or :30 on takes less by its `avoid_minutes` without sends, so that rates hold in the rest.
     """
     providers = [OTHERS, *limits.limited_providers]
     classes = census.classes
-    build = _Builder(limits, providers, classes, bins, _past_total(past), avoid_minutes)
+    build = _Builder(limits, providers, classes, bins, _past_total(past, channels), avoid_minutes, channels)
     for group in range(len(classes) * len(providers)):
         for slot in range(slots):
-            build.option(*divmod(group, len(providers)), slot)
+            build.option(*divmod(group, len(providers)), slot, channels[slot * len(channels) // slots])
     share, note = _slot_share(limits, census)
     for slot in range(slots if build.rows else 0):
         if share is not None:
@@ -143,10 +149,11 @@ def _by_group(market: Market, counts: Mapping[tuple[Starts, str, int], int]) -> 
     ]
 
 
-def _past_total(past: Mapping[tuple[int, str], int]) -> dict[tuple[int, str | None], int]:
+def _past_total(past: Mapping[tuple[int, str], int], channels: Sequence[str]) -> dict[tuple[int, str | None], int]:
+    """Messages of each quarter-hour by whoever may have limits, all mail under None."""
     found: dict[tuple[int, str | None], int] = {}
-    for (at, name), n in past.items():
-        for key in ((at, name), (at, None)):
+    for (at, lane), n in past.items():
+        for key in ((at, name) for name in (*limits_of(lane, channels), None)):
             found[key] = found.get(key, 0) + n
     return found
 
@@ -178,33 +185,37 @@ class _Builder:
         bins: int,
         past: Mapping[tuple[int, str | None], int],
         avoid_minutes: int,
+        channels: Sequence[str],
     ) -> None:
         self.bins, self.classes, self.providers, self.past = bins, classes, list(providers), past
         self.avoid_minutes = avoid_minutes
         self.rates: dict[str | None, tuple[Rate, ...]] = {None: parse_rates(limits.total)}
         self.rates |= {name: parse_rates(limits.providers.get(name)) for name in providers if name != OTHERS}
+        self.rates |= {MARK + name: parse_rates(limits.channels[name]) for name in channels if name in limits.channels}
+        self.channels = channels
         self.warmup = {None if name == TOTAL else name: ramp for name, ramp in limits.warmup.items()}
         self.limits = limits
         self.per_bin = {who: bin_capacity(rates) for who, rates in self.rates.items()}
         self.place: dict[Resource, int] = {}
         self.rows: list[list[tuple[int, int]]] = []
-        self.uses: dict[tuple[int, str], list[tuple[int, int]]] = {}
+        self.uses: dict[tuple[int, str, str], list[tuple[int, int]]] = {}
         # units that one message takes of a resource, by its start
         self.starts_of: dict[Resource, dict[int, int]] = {}
         self.soft: dict[Resource, float] = {}
         self.room: dict[Resource, int] = {}
 
-    def option(self, zone: int, provider: int, slot: int) -> None:
+    def option(self, zone: int, provider: int, slot: int, channel: str) -> None:
         """The resources of one option; many options start at one moment."""
-        key = self.classes[zone][slot], self.providers[provider]
+        key = self.classes[zone][slot], self.providers[provider], channel
         if key not in self.uses:
             self.uses[key] = self._uses(*key)
         self.rows.append(list(self.uses[key]))
 
-    def _uses(self, start: int, name: str) -> list[tuple[int, int]]:
+    def _uses(self, start: int, name: str, channel: str) -> list[tuple[int, int]]:
         """Numbers of the resources of a send to a provider from a moment on, and units that it takes of them."""
         found: dict[int, int] = {}
-        for who in (None,) if name == OTHERS else (None, name):
+        lane = lane_of(channel, name, len(self.channels) > 1)
+        for who in (None, *(who for who in limits_of(lane, self.channels) if who in self.rates)):
             for resource in self._resources(who, start):
                 number = self.place.setdefault(resource, len(self.place))
                 found[number] = found.get(number, 0) + 1
@@ -275,4 +286,5 @@ class _Builder:
             softness_R=np.array([self.soft.get(r, 0.0) for r in resources]),
         )
         room_R, unit_R = np.ascontiguousarray(capacity[:, 0]), np.ascontiguousarray(capacity[:, 1])
-        return Market(self.classes, self.providers, resources, limits, room_R, unit_R, self.bins, notes)
+        channels = tuple(self.channels)
+        return Market(self.classes, self.providers, resources, limits, room_R, unit_R, self.bins, notes, channels)

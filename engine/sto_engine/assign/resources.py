@@ -13,12 +13,17 @@ BIN_MS = BIN_MINUTES * MINUTE_MS
 ALL_MAIL = "all mail"
 # the name of all mail in settings and reports
 TOTAL = "total"
+# what stands before the name of a channel where mailbox providers stand (assign.channels)
+MARK = "channel:"
 _MOST_PARTS, _MOST_SPANS = 3, 2
 
 
 @dataclass(frozen=True)
 class Resource:
-    """One limit: of a provider, or of all mail (None). `at_ms`: UTC start of the bin or day; of a slot its index."""
+    """One limit: of a provider, of a channel (its lane), or of all mail (None).
+
+    `at_ms`: UTC start of the bin or day; of a slot its index.
+    """
 
     kind: Kind
     provider: str | None
@@ -33,11 +38,17 @@ def settings(resources: Iterable[Resource]) -> tuple[str, ...]:
     """The keys of the configuration that make these limits, that of all mail first."""
     keys: dict[str, None] = {}
     for resource in sorted(resources, key=_place):
-        rates = f"capacity.providers.{resource.provider}" if resource.provider else "capacity.total"
+        rates = _rates_key(resource.provider)
         keys["capacity.max_slot_share" if resource.kind == "slot" else rates] = None
-        if resource.kind == "day":
+        if resource.kind == "day" and not rates.startswith("capacity.channels."):
             keys[f"capacity.warmup.{resource.provider or 'total'}"] = None
     return tuple(keys)
+
+
+def _rates_key(provider: str | None) -> str:
+    if provider and provider.startswith(MARK):
+        return f"capacity.channels.{provider.removeprefix(MARK)}"
+    return f"capacity.providers.{provider}" if provider else "capacity.total"
 
 
 def describe(resources: Iterable[Resource]) -> str:

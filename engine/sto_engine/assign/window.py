@@ -34,6 +34,7 @@ class ZoneSlots:
     user_US: Mask | None = None
     left_US: Mask | None = None
     names_Z: tuple[str, ...] = ()
+    reach_US: Mask | None = None
 
     def allowed_US(self) -> Mask:
         """Slots that exist on the day, start late enough, lie inside the send window and the user's own hours, and
@@ -51,8 +52,8 @@ class ZoneSlots:
         return _also(np.asarray(np.logical_and(self.exists_ZS, self.window_S)[self.zone_U]), self.user_US)
 
     def exists_US(self) -> Mask:
-        """Slots that exist on the day, bool [U, S]."""
-        return np.asarray(self.exists_ZS[self.zone_U])
+        """Slots that exist on the day, on a channel that reaches the user, bool [U, S]."""
+        return _also(np.asarray(self.exists_ZS[self.zone_U]), self.reach_US)
 
     @property
     def allowed_ZS(self) -> Mask:
@@ -66,12 +67,19 @@ class ZoneSlots:
 
     def of(self, rows_U: Mask) -> "ZoneSlots":
         """The same tables for some of the users."""
-        user_US, left_US = (None if mask is None else mask[rows_U] for mask in (self.user_US, self.left_US))
-        return replace(self, zone_U=self.zone_U[rows_U], user_US=user_US, left_US=left_US)
+        names = ("user_US", "left_US", "reach_US")
+        own = {name: mask[rows_U] for name in names if (mask := getattr(self, name)) is not None}
+        return replace(self, zone_U=self.zone_U[rows_U], **own)
 
     def with_hours(self, user_US: Mask | None) -> "ZoneSlots":
         """With the users' own hours (`own_hours`) in force."""
         return replace(self, user_US=user_US)
+
+    def with_reach(self, reach_US: Mask | None) -> "ZoneSlots":
+        """With the slots of channels on which users cannot be reached closed to them, after `with_hours`."""
+        if reach_US is None:
+            return self
+        return replace(self, user_US=_also(reach_US, self.user_US), reach_US=reach_US)
 
     def with_closed(self, closed_US: Mask) -> "ZoneSlots":
         """With further slots closed to single users, bool [U, S], besides those that are."""

@@ -20,7 +20,7 @@ from sto_engine.bucket_work import BucketWork
 from sto_engine.choose import FALLBACK, reason_codes
 from sto_engine.config import Config
 from sto_engine.entry import enter
-from sto_engine.errors import Unavailable
+from sto_engine.errors import ConfigError, Unavailable
 from sto_engine.executor import Threads
 from sto_engine.explain.curves import curves, known_of, numbers, usual
 from sto_engine.explain.margin import Compared, margin_parts
@@ -49,6 +49,8 @@ def explain_user(request: ScoreRequest, user_id: str, config: Config, progress: 
     """
     prepared = prepare(request, config, progress)
     plan, warnings = prepared.plan, list(prepared.warnings)
+    if plan.options.several:
+        raise ConfigError(f"explain shows one channel; found {', '.join(plan.channels)}; pass one of them by --channel")
     person = find_person(plan, user_id)
     warnings += _notes(person)
     if plan.is_priced:

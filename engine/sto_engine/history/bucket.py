@@ -31,6 +31,7 @@ class Bucket:
     """Users of a bucket, rows of `users`, and their cleaned events of [start, end); campaigns by the hash of the id.
 
     `days` are the days off of their countries, None where those are Saturday and Sunday for all.
+    `channel_C`: the place of each campaign's channel, where channels are told apart (history.channels).
     """
 
     users: pl.DataFrame
@@ -39,6 +40,7 @@ class Bucket:
     start_ms: int
     end_ms: int
     days: Days | None = None
+    channel_C: NDArray[np.int8] | None = None
 
     @property
     def counted(self) -> Cleaned:

@@ -102,10 +102,15 @@ def blend(p_US: Floats, p24_US: Floats, w24: float) -> Floats:
 def reasons(known: Known) -> NDArray[np.uint8]:
     """Places in REASONS: `model` with a history of one's own, else `cohort` or `global`; `fallback` if all lack it."""
     own_U = (known.counts.sent_U > 0) | (known.counts.acts_U > 0)
-    cohort_U = known.traits.cohort_U < len(known.priors.cohort_names)
+    return reasons_of(own_U, known.traits.cohort_U, known.priors)
+
+
+def reasons_of(own_U: NDArray[np.bool_], cohort_U: NDArray[np.int32], priors: Priors) -> NDArray[np.uint8]:
+    """The same from who has a history and the row of everyone's cohort."""
+    named_U = cohort_U < len(priors.cohort_names)
     own, cohort, everyone, nobody = (
         np.uint8(REASONS.index(name)) for name in ("model", "cohort", "global", "fallback")
     )
-    if not known.priors.has_acts:
+    if not priors.has_acts:
         return np.full(len(own_U), nobody)
-    return np.where(own_U, own, np.where(cohort_U, cohort, everyone))
+    return np.where(own_U, own, np.where(named_U, cohort, everyone))

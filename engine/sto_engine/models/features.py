@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sto_engine.history.bucket import DAY_MS, Bucket
-from sto_engine.history.days import by_weekday, weekday_of
+from sto_engine.history.days import Days, by_weekday, weekday_of
 from sto_engine.history.rates import look_up
 from sto_engine.models.counts import Weights, bucket_counts
 from sto_engine.models.priors import Priors, codes_of
@@ -200,9 +200,16 @@ def chances(known: Known, day: date | int, slots: int = 24, kind: int | None = N
     `day` is a local date, a day off where the recipient's calendar says so, or for all a day of the week (Monday 0);
     `kind` is the campaign's type (None: the one that attention is fitted for).
     """
-    rate_48U, decay = attention_to(known.rate_48U, known.priors, kind)
+    return chances_of(known.rate_48U, known.priors, known.bucket.days, day, slots, kind)
+
+
+def chances_of(
+    rate_48U: Floats, priors: Priors, days: Days | None, day: date | int, slots: int, kind: int | None = None
+) -> tuple[Floats, Floats]:
+    """`chances` of users with these rates [48, U] and days off."""
+    rate_48U, decay = attention_to(rate_48U, priors, kind)
     users = rate_48U.shape[1]
-    weekday_U = weekday_of(known.bucket.days, day, users) if isinstance(day, date) else np.full(users, day)
+    weekday_U = weekday_of(days, day, users) if isinstance(day, date) else np.full(users, day)
 
     def within(hours: int) -> Floats:
         return by_weekday(weekday_U, lambda weekday: open_chances(rate_48U, windows(decay, hours, weekday, slots)))

@@ -9,6 +9,7 @@ from sto_engine.models.attention import Attention
 from sto_engine.models.bandit import Bandit
 from sto_engine.models.boosted import Boosted
 from sto_engine.models.bundle import Bundle
+from sto_engine.models.channels import ChannelAttention
 from sto_engine.models.day_of_week import DAY_OF_WEEK, SEED_BEST_DAY, DayOfWeek
 from sto_engine.models.histogram import Histogram
 from sto_engine.models.hour_of_week import HourOfWeek
@@ -63,7 +64,7 @@ def for_type(policy: Policy, campaign_type: str) -> Policy:
     kind = CAMPAIGN_TYPES.index(campaign_type)
     if isinstance(policy, HourOfWeek):
         return replace(policy, of_day=replace(policy.of_day, kind=kind))
-    return replace(policy, kind=kind) if isinstance(policy, Attention | Boosted | Bandit) else policy
+    return replace(policy, kind=kind) if isinstance(policy, Attention | Boosted | Bandit | ChannelAttention) else policy
 
 
 def _hour_of_week(config: Config, bundle: Bundle | None) -> HourOfWeek:
@@ -103,6 +104,21 @@ def _check_kind(name: str, bundle: Bundle) -> None:
         f'policy "{name}" needs a bundle trained for it; {bundle.path} was trained for policy "{bundle.policy}"; pass '
         f"--set model.policy={bundle.policy}, or another --bundle"
     )
+
+
+def channel_policy(config: Config, bundle: Bundle | None, channels: tuple[str, ...]) -> Policy:
+    """The policy that chooses from several channels: only `attention` tells them apart (ConfigError for others)."""
+    check_model(config)
+    model = config.model
+    name = model.preset or model.policy or ("boosted" if bundle is not None else "attention")
+    if name != "attention":
+        raise ConfigError(
+            f'policy "{name}" does not tell channels apart; to choose from {", ".join(channels)} set '
+            'model.policy = "attention", or score one channel'
+        )
+    _check_label(name, model.label)
+    usable = bundle if bundle is not None and bundle.preset is None else None
+    return ChannelAttention(grid_of(config.slots.grid), model, channels, usable)
 
 
 def _check_bundle(config: Config, bundle: Bundle) -> None:

@@ -1,14 +1,16 @@
 """How many messages each 15 minutes send, before and after the limits: load.csv and the peaks of the summary.
 
-A load is {(UTC start of the bin in ms, provider): messages}; limits are the same, with `total` for all mail.
+A load is {(UTC start of the bin in ms, provider): messages}; limits are the same, with `total` for all mail. Where a
+run has several channels, another than email stands as a whole where providers do ("channel:push"), email's sum beside.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from sto_engine.assign.resources import TOTAL
+from sto_engine.assign.resources import MARK, TOTAL
 from sto_engine.rates import BIN_MINUTES
+from sto_engine.tables import EMAIL
 
 COLUMNS = ("bin_utc", "provider", "before", "after", "capacity")
 Load = Mapping[tuple[int, str], int]
@@ -40,8 +42,8 @@ def load_csv(before: Load, after: Load, capacity: Load | None = None) -> bytes:
 def peaks(before: Load, after: Load) -> dict[str, dict[str, float]]:
     """The most messages a second that a bin sends on average, in total and by provider, before and after."""
     found: dict[str, dict[str, float]] = {}
-    names = sorted({name for _, name in (*before, *after)})
     sides = {"before": _with_totals(before), "after": _with_totals(after)}
+    names = sorted({name for side in sides.values() for _, name in side} - {TOTAL})
     for name in (TOTAL, *names):
         most = {
             side: max((n for (_, own), n in load.items() if own == name), default=0) for side, load in sides.items()
@@ -52,7 +54,13 @@ def peaks(before: Load, after: Load) -> dict[str, dict[str, float]]:
 
 def _with_totals(load: Load) -> dict[tuple[int, str], int]:
     used = {key: n for key, n in load.items() if n}
-    return used | {(start_ms, TOTAL): n for start_ms, n in totals(used).items()}
+    mail = {key: n for key, n in used.items() if not key[1].startswith(MARK)}
+    email = totals(mail) if mail and len(mail) < len(used) else {}
+    return (
+        used
+        | {(start_ms, TOTAL): n for start_ms, n in totals(used).items()}
+        | {(start_ms, MARK + EMAIL): n for start_ms, n in email.items()}
+    )
 
 
 def _quoted(name: str) -> str:

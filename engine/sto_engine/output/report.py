@@ -28,8 +28,8 @@ def add_up(parts: Iterable[BucketCounts]) -> BucketCounts:
 def add_to(total: BucketCounts, part: BucketCounts) -> None:
     total.audience += part.audience
     total.nan_rows += part.nan_rows
-    tallies = ("suppressed", "reason", "arm", "slot", "preferred", "provider", "held", "days", "cold", "urgency")
-    for name in (*tallies, "spread"):
+    choices = ("reason", "arm", "slot", "channel", "preferred", "provider", "held", "urgency")
+    for name in (*choices, "suppressed", "days", "cold", "spread"):
         getattr(total, name).update(getattr(part, name))
     total.gain += part.gain
     total.regret += part.regret
