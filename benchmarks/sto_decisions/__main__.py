@@ -14,15 +14,15 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from sto_decisions import activity, replies, worlds
+from sto_decisions import activity, best_day, cdp, replies, worlds
 from sto_decisions.living_suites import LIVING, PLAYERS
 from sto_decisions.outcome import series
 from sto_decisions.records import RESULTS, ROOT, Cell, Record, is_done, keep, read
 from sto_engine.simulate import HISTORIES, WORLDS
 
 SHARED = ROOT.parent / "shared"
-SUITES = ("world", *LIVING, "activity", "replies")
-QUICK_USERS, QUICK_CAMPAIGNS, QUICK_SENDER = 1_000, 3, 300
+SUITES = ("world", *LIVING, best_day.SUITE, "activity", "replies")
+QUICK_USERS, QUICK_CAMPAIGNS, QUICK_SENDER, QUICK_BEST_DAY = 1_000, 3, 300, 300
 QUICK_SETTINGS = ("train.trees=20", "train.min_rows=200")
 
 
@@ -61,6 +61,8 @@ def tasks(options: argparse.Namespace) -> Iterator[Task]:
                     done = is_done(options.out, cell, options.policies)
                     yield Task(f"{world}, {history}, seed {seed}", done, partial(worlds.run_cell, cell, shared))
     yield from _living(options)
+    if best_day.SUITE in options.suites:
+        yield from _best_day(options)
     real: dict[str, tuple[str, Callable[[Path], list[Record]]]] = {
         "activity": (activity.NAME, partial(_activity, threads=options.threads)),
         "replies": (replies.NAME, partial(replies.run_replies, threads=options.threads)),
@@ -91,6 +93,15 @@ def _living(options: argparse.Namespace) -> Iterator[Task]:
                 yield Task(title, is_done(options.out, cell, (name,)), run)
 
 
+def _best_day(options: argparse.Namespace) -> Iterator[Task]:
+    users = options.asked.users or (QUICK_USERS if options.quick else best_day.USERS)
+    campaigns = QUICK_BEST_DAY if options.quick else cdp.CAMPAIGNS
+    for seed in options.seeds:
+        cell = Cell(best_day.SUITE, best_day.WORLD, best_day.HISTORY, seed, users)
+        run = partial(best_day.run_cell, cell, options.threads, options.settings, campaigns)
+        yield Task(f"{best_day.SUITE}, seed {seed}", is_done(options.out, cell, best_day.POLICIES), run)
+
+
 def _activity(folder: Path, threads: int) -> list[Record]:
     return activity.run_activity(folder, activity.as_of_dates(), threads)
 
@@ -103,7 +114,7 @@ def _has_suite(path: Path, suite: str) -> bool:
 def _line(record: Record) -> str:
     if record.status != "ok":
         return f"  {record.policy:<22} {record.status}: {record.reason}"
-    names = ("captured_percent_2h", "captured_percent_24h", "window_2h", "auc_2h", "auc_24h")
+    names = ("captured_percent_2h", "captured_percent_24h", "window_2h", "auc_2h", "auc_24h", *best_day.SHOWN)
     if "cumulative_regret@1" in record.values:
         captured, regret = (series(record.values, name) for name in ("captured_2h", "cumulative_regret"))
         text = f"captured {captured[0]} to {captured[-1]}, regret {regret[-1]}"

@@ -65,12 +65,23 @@ def decide(name: str, job: Job, more: tuple[str, ...] = (), audience: Path | Non
 def run(
     name: str, job: Job, more: tuple[str, ...] = (), audience: Path | None = None, dump_scores: bool = False
 ) -> Path:
-    """Train where needed, score, and return the run folder.
+    """Train where needed, score, and return the run folder."""
+    return run_setting(name, SETTINGS[name], job, more, audience, dump_scores)
+
+
+def run_setting(
+    name: str,
+    setting: Setting,
+    job: Job,
+    more: tuple[str, ...] = (),
+    audience: Path | None = None,
+    dump_scores: bool = False,
+) -> Path:
+    """`run` of a policy that stands in no list; `name` is that of its folders.
 
     A model that training finds worse than a histogram is used all the same: that is what is to be measured.
     """
-    setting, bundle = SETTINGS[name], None
-    config = setting.config(*more)
+    config, bundle = setting.config(*more), None
     if setting.needs_bundle:
         bundle = job.folder / f"bundle-{name}"
         train(job.store, bundle, job.day, config, job.threads, job.seed, None, Silent(), force=True)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
+from sto_decisions.best_day_report import best_day
 from sto_decisions.chart import draw
 from sto_decisions.cold_report import charts, cold
 from sto_decisions.loop_report import loop
@@ -25,7 +26,14 @@ NONE = "No results yet."
 
 def render(records: Sequence[Record]) -> str:
     """Every table, each under its heading and with the facts of its measurement."""
-    parts = [*_worlds(records), *loop(records), *cold(records), *_activity(records), *_replies(records)]
+    parts = [
+        *_worlds(records),
+        *loop(records),
+        *cold(records),
+        *best_day(records),
+        *_activity(records),
+        *_replies(records),
+    ]
     return "\n\n".join(parts) or NONE
 
 

@@ -1,6 +1,6 @@
 """The best day of the week: who gets his own, who that of his tier, and how long urgent mail may wait."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,34 +11,27 @@ import pytest
 
 from histories import DAY, Row, before, column, decide, known, mail, people, store_of
 from sto_engine.config import Config, load_config
-from sto_engine.config_policies import BestDay, EngagementWeights
+from sto_engine.console import show
 from sto_engine.errors import BadData, ConfigError
 from sto_engine.ingest.store import Store
-from sto_engine.models.best_day import fit_table, wilson
+from sto_engine.job import ScoreRequest, ScoreResult, run_score
 from sto_engine.models.bundle import Bundle, load_bundle
 from sto_engine.models.day_features import (
     OWN,
     OWN_CROSS,
     OWN_SLOT,
     PLAIN,
-    PLAIN_FEATURES,
     PLAIN_SLOT,
     day_counts,
-    plain_users,
     slot_matrix,
 )
-from sto_engine.models.day_of_week import DayOfWeek, freed
+from sto_engine.models.day_of_week import DayOfWeek
 from sto_engine.models.device import slot_margins
-from sto_engine.models.engagement import engagement_scores
-from sto_engine.models.forest import Batch, fit_forest, margins, read_forest
+from sto_engine.models.forest import margins, read_forest
 from sto_engine.models.registry import make_policy
-from sto_engine.models.urgency import urgency_codes, with_urgency
 from sto_engine.progress import Silent
-from sto_engine.tables import URGENCIES
 from sto_engine.train.day_rows import day_rows
-from sto_engine.train.days import recipe_of, weight_of
 from sto_engine.train.moments import bucket_moments, span_of
-from sto_engine.train.quality import calibration_error
 from sto_engine.train_job import TrainReport, train
 from sto_kernels.pack import pack_xgboost
 
@@ -138,32 +131,9 @@ def test_the_preset_grows_a_random_forest_with_balanced_weights(world: Path) -> 
     assert bundle.card["holdout"]["mean_p"] == pytest.approx(bundle.card["holdout"]["base_rate"], rel=1e-4)
 
 
-def test_a_margin_of_weighted_rows_is_freed_of_the_weight() -> None:
-    share_N, weight = np.array([0.01, 0.1, 0.5, 0.9]), 19.0
-    weighted_N = share_N * weight / (share_N * weight + 1 - share_N)
-    np.testing.assert_allclose(freed(4 * (weighted_N - 0.5), weight), share_N)
-
-
-def test_chances_of_the_preset_are_calibrated_although_its_weights_are_balanced() -> None:
-    rng = np.random.default_rng(5)
-    features_NF = rng.random((35_000, len(PLAIN_FEATURES))).astype(np.float32)
-    features_NF[:, -1] = rng.integers(0, 7, len(features_NF))
-    true_N = 0.01 + 0.05 * features_NF[:, 0] + 0.03 * (features_NF[:, -1] == TUESDAY)
-    label_N = (rng.random(len(true_N)) < true_N).astype(np.float32)
-    early, later, last = slice(0, 20_000), slice(20_000, 25_000), slice(25_000, None)
-    recipe = recipe_of(load_config(None, PLAIN_KEYS), "seed_best_day", 0, float(label_N[early].mean()))
-    booster = fit_forest([lambda: Batch(features_NF[early], label_N[early])], recipe)
-    margin_N = margins(booster, features_NF, None)
-    weight = weight_of(margin_N[later], float(label_N[later].mean()), recipe)
-    assert freed(margin_N[later], weight).mean() == pytest.approx(label_N[later].mean(), rel=1e-6)
-    weighted = calibration_error(0.5 + margin_N[last] / 4, label_N[last])
-    assert calibration_error(freed(margin_N[last], weight), label_N[last]) < 0.015 < 0.2 < weighted
-
-
 def test_threads_and_buckets_change_nothing(world: Path, tmp_path: Path) -> None:
-    for keys, name in ((OWN_KEYS, "own"), (PLAIN_KEYS, "plain")):
-        report = fit(world / "store", tmp_path / name, *keys, threads=2)
-        assert report.bundle_id == bundle_of(world / name).bundle_id
+    report = fit(world / "store", tmp_path / "plain", *PLAIN_KEYS, threads=2)
+    assert report.bundle_id == bundle_of(world / "plain").bundle_id
     store = store_of((row for user in USERS for row in rows_of(user)), tmp_path / "one", snapshot(), buckets=1)
     assert decide(store, settings(), bundle_of(world / "own")).equals(found_in(world))
 
@@ -193,75 +163,6 @@ def test_clicks_are_counted_by_the_day_of_the_mail(tmp_path: Path) -> None:
     counts = day_counts(seen.origin)
     assert counts.sends_U7[0].tolist() == [1, 1, 0, 0, 0, 0, 0]
     assert counts.clicks_U7[0].tolist() == [1, 0, 0, 0, 0, 0, 0]
-
-
-def test_engagement_is_the_weighted_mean_of_what_is_known() -> None:
-    days, acts, clicks = (np.array(x) for x in ([14, 0, NAN, NAN, 28], [1, NAN, 3, NAN, 0], [0.2, NAN, NAN, NAN, 0]))
-    found = engagement_scores(days, acts, clicks, EngagementWeights())
-    np.testing.assert_allclose(found, [50, 100, 75, NAN, 0.4 * 25])
-    only = EngagementWeights(recency=0, frequency=0, clicks=2)
-    np.testing.assert_allclose(engagement_scores(days, acts, clicks, only), [50, NAN, NAN, NAN, 0])
-
-
-def test_the_snapshot_s_engagement_goes_before_the_computed_one(tmp_path: Path) -> None:
-    store = store_of(rows_of(1) + rows_of(2), tmp_path, people([1, 2], engagement_score=[12.5, None]))
-    bucket = known(store)
-    score_U = plain_users(bucket, day_counts(bucket), settings())[0]
-    by_user = dict(zip(bucket.users["user_id"].to_list(), score_U.tolist(), strict=True))
-    assert by_user[1] == 12.5
-    assert 0 < by_user[2] <= 100
-
-
-def test_tiers_are_quantiles_and_thin_ones_follow_everybody() -> None:
-    engagement = np.repeat(np.array([10, 20, 30, 40], np.float32), 700)
-    day = np.tile(np.arange(7), 400)
-    hit = np.where(engagement == 40, day == FRIDAY, day == TUESDAY)
-    table = fit_table(engagement, day, hit, 4)
-    assert table.edge_E.tolist() == [17.5, 25, 32.5]
-    assert table.tiers_of(np.array([0, 17.5, 26, 99, NAN])).tolist() == [0, 1, 2, 3, 4]
-    assert table.sends_R7[:4].tolist() == [[100] * 7] * 4
-    assert table.used(100).argmax(axis=1).tolist() == [TUESDAY, TUESDAY, TUESDAY, FRIDAY, TUESDAY]
-    assert table.used(101).argmax(axis=1).tolist() == [TUESDAY] * 5
-    told = table.told(101)["tiers"]
-    assert [(row["tier"], row["thin"], row["best_day"]) for row in told][3:] == [
-        ("4", True, "Tuesday"),
-        ("all", False, "Tuesday"),
-    ]
-    assert told[-1]["confidence"] > 0.99
-    same = fit_table(np.full(70, 5, np.float32), day[:70], hit[:70], 4)
-    assert same.sends_R7.shape == (3, 7), "equal scores make fewer tiers"
-
-
-def test_intervals_are_wilson_s() -> None:
-    from scipy.stats import binomtest
-
-    low, high = wilson(np.array([0.0, 3, 50, 0]), np.array([10.0, 40, 50, 0]))
-    for at, (hits, n) in enumerate([(0, 10), (3, 40), (50, 50)]):
-        wanted = binomtest(hits, n).proportion_ci(method="wilson")
-        assert (low[at], high[at]) == (pytest.approx(wanted.low, abs=1e-9), pytest.approx(wanted.high, abs=1e-9))
-    assert (low[3], high[3]) == (0, pytest.approx(1))
-
-
-def test_urgency_needs_risk_and_for_today_value_too() -> None:
-    settings = BestDay(clv_threshold=500)
-    churn = np.array([0.9, 0.9, 0.9, 0.5, 0.1, NAN])
-    value = np.array([900, 100, NAN, 900, 900, 900])
-    names = [URGENCIES[code] for code in urgency_codes(churn, value, settings)]
-    assert names == ["today", "within_24h", "within_24h", "within_24h", "best_day", "best_day"]
-    assert urgency_codes(churn[:2], value[:2], BestDay(high_value=50)).tolist() == [0, 0]
-
-
-@pytest.mark.parametrize("day", [date(2026, 3, 27) + timedelta(days=n) for n in range(7)])  # clocks change in it
-def test_urgent_mail_goes_in_time_and_late_days_keep_their_order(day: date) -> None:
-    ahead_7 = (np.arange(7) - day.weekday()) % 7
-    worth = np.random.default_rng(day.toordinal()).random((3, 7)) * 0.05
-    found = with_urgency(worth, np.array([0, 1, 2], np.uint8), ahead_7)
-    assert ahead_7[np.argsort(-found[0])].tolist() == list(range(7)), "the first day that is left"
-    soon, late = np.flatnonzero(ahead_7 <= 1), np.flatnonzero(ahead_7 > 1)
-    assert found[1][soon].min() > found[1][late].max()
-    assert np.array_equal(np.argsort(found[1][late]), np.argsort(worth[1][late]))
-    assert np.array_equal(found[2], worth[2])
-    assert np.array_equal(found[1][soon], worth[1][soon])
 
 
 def test_urgency_stands_beside_the_choice(world: Path, tmp_path: Path) -> None:
@@ -316,18 +217,88 @@ def test_too_little_to_learn_from_is_refused(world: Path, tmp_path: Path, keys: 
         fit(short.path, tmp_path / "bundle", *keys)
 
 
-BAD: dict[str, Any] = {
-    "best_day.engagement_weights.recency=-1": "greater than or equal",
-    "best_day.medium_churn=0.9": "medium_churn must be at most",
-    "best_day.tiers=0": "greater than or equal",
-    "best_day.threshold=1": "clv_threshold",
-}
+def night(world: Path, out: Path, *keys: str, day: date = DAY, store: Path | None = None, **more: Any) -> ScoreResult:
+    kind = "plain" if any("preset" in key for key in keys) else "own"
+    config = load_config(None, [*(PLAIN_KEYS if kind == "plain" else OWN_KEYS), "experiment.control_share=0", *keys])
+    request = ScoreRequest(store or world / "store", out, world / kind, day, **{"threads": 1, **more})
+    return run_score(request, config, Silent())
 
 
-@pytest.mark.parametrize("key", BAD)
-def test_settings_that_cannot_be_are_refused(key: str) -> None:
-    with pytest.raises(ConfigError, match=BAD[key]):
-        load_config(None, [key])
-    zero = [f"best_day.engagement_weights.{name}=0" for name in ("recency", "frequency", "clicks")]
-    with pytest.raises(ConfigError, match="must not all be 0"):
-        load_config(None, zero)
+def sent(result: ScoreResult) -> pl.DataFrame:
+    assert result.run_dir is not None
+    return pl.read_parquet(result.run_dir / "assignments" / "*.parquet").sort("user_id")
+
+
+def test_a_night_sends_on_the_day_of_each_and_tells_the_table(world: Path, tmp_path: Path) -> None:
+    result = night(world, tmp_path, dump_scores=True)
+    rows = sent(result)
+    own = rows.filter(pl.col("reason") == "model")
+    wanted = pl.select(pl.when(own["user_id"] % 2 == 1).then(TUESDAY).otherwise(FRIDAY)).to_series()
+    assert (own["slot"] == wanted).mean() > 0.97
+    ahead = (own["slot"].cast(pl.Int64) - DAY.weekday()) % 7
+    assert own["slot_local"].dt.date().to_list() == [DAY + timedelta(days=n) for n in ahead]
+    assert set(own["slot_local"].dt.hour()) == {10}
+    assert result.summary["by_urgency"] == {"best_day": len(rows)}
+    told = result.summary["best_day"]
+    assert told == bundle_of(world / "own").card["best_day"]
+    assert [row["tier"] for row in told["tiers"]][-1] == "all"
+    assert sum(day["sends"] for day in told["tiers"][-1]["days"]) == bundle_of(world / "own").card["rows"]
+    assert result.run_dir is not None
+    scores = pl.read_parquet(result.run_dir / "scores" / "*.parquet")["p_open"]
+    assert set(scores.list.len()) == {7}
+
+
+def test_threads_change_no_byte_of_a_night_by_the_preset(world: Path, tmp_path: Path) -> None:
+    keys = ("model.preset=seed_best_day", "capacity.total=400/day")
+    first, second = (night(world, tmp_path / str(n), *keys, threads=n) for n in (1, 2))
+    assert sent(first).equals(sent(second))
+    assert first.summary["run_id"] == second.summary["run_id"]
+
+
+def urgent_store(folder: Path) -> Path:
+    """Six people who may be lost, three in each of two zones; the third of each is worth little."""
+    rows = [row for user in range(1, 7) for row in rows_of(user)]
+    zones = ["Europe/Berlin"] * 3 + ["America/New_York"] * 3
+    snapshot = people(range(1, 7), clv=[900.0, 900.0, 50.0] * 2, churn_risk=[0.9, 0.5, 0.9] * 2, timezone=zones)
+    return store_of(rows, folder, snapshot).path
+
+
+def test_urgent_mail_waits_no_longer_than_it_must(world: Path, tmp_path: Path) -> None:
+    """On 2026-03-29 there is no 02:30 in Berlin, so mail that is to go today goes on Monday there."""
+    store, day = urgent_store(tmp_path / "urgent"), date(2026, 3, 29)
+    result = night(world, tmp_path / "runs", "experiment.control_time=02:30", day=day, store=store)
+    rows = sent(result)
+    assert rows["urgency"].to_list() == ["today", "within_24h", "within_24h"] * 2
+    found = [(at - day).days for at in rows["slot_local"].dt.date()]
+    assert found[:3] == [1, 1, 1], "of the first two days only Monday is there"
+    assert found[3] == 0
+    assert max(found[4:]) <= 1
+    # a later start closes today everywhere
+    later_ms = int(datetime(2026, 3, 29, 12, tzinfo=UTC).timestamp() * 1000)
+    rows = sent(night(world, tmp_path / "later", day=day, store=store, not_before_ms=later_ms))
+    assert rows.filter(pl.col("urgency") == "today")["slot_local"].dt.date().to_list() == [date(2026, 3, 30), day]
+
+
+def test_urgent_mail_for_which_its_days_have_no_room_is_sent_later(world: Path, tmp_path: Path) -> None:
+    store = urgent_store(tmp_path / "urgent")
+    one_a_day = ("capacity.total=1/day", "experiment.control_time=12:00")
+    rows = sent(night(world, tmp_path / "runs", *one_a_day, store=store))
+    assert len(rows) == 6, "nobody is lost"
+    days = (rows["slot_local"].dt.date() - DAY).dt.total_days().to_list()
+    assert len(set(days)) >= 3
+
+
+def test_other_policies_leave_urgency_empty(world: Path, tmp_path: Path) -> None:
+    request = ScoreRequest(world / "store", tmp_path, None, DAY, threads=1)
+    result = run_score(request, load_config(None, ["model.policy=histogram"]), Silent())
+    assert sent(result)["urgency"].null_count() == len(sent(result))
+    assert "best_day" not in result.summary
+    assert result.summary["by_urgency"] == {}
+
+
+def test_people_are_shown_the_table(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show({"best_day": bundle_of(world / "own").card["best_day"]}, as_json=False)
+    text = capsys.readouterr().out
+    assert "best day by tier of engagement" in text
+    assert text.count("±") >= 7
+    assert all(name in text for name in ("Mon", "Sun", "all"))
