@@ -20,7 +20,7 @@ class Bandit(Section):
 
     prior: Literal["contextual", "cohort", "flat"] = "contextual"
     discount: Annotated[float, Field(gt=0, le=1)] | None = None
-    sharpen: Annotated[float, Field(ge=1, le=1e6)] = 4.0
+    sharpen: Annotated[float, Field(ge=1, le=1e6)] = 64.0
     propensity_draws: Annotated[int, Field(ge=10, le=100_000)] = 100
 
 

@@ -162,7 +162,7 @@ def slots(run: Path) -> dict[int, int]:
 
 
 def test_draws_are_the_same_in_any_bucket_and_thread_and_others_for_another_campaign(tmp_path: Path) -> None:
-    rows = list(own_hours(60, 3))
+    rows = list(own_hours(30, 3))
     one, four = (store_of(rows, tmp_path / str(n), buckets=n).path for n in (1, 4))
     keys = ("bandit.prior=cohort", "bandit.sharpen=1", "experiment.control_share=0")
     first = assignments(one, tmp_path / "a", *keys)
@@ -181,7 +181,8 @@ def test_draws_are_the_same_in_any_bucket_and_thread_and_others_for_another_camp
 def test_a_run_tells_chances_of_all_arms_and_what_exploring_costs(
     loners: Store, tmp_path: Path, limits: tuple[str, ...]
 ) -> None:
-    keys = ("bandit.prior=cohort", "experiment.random_share=0.1", "experiment.explore_share=0.1", *limits)
+    arms = ("experiment.random_share=0.1", "experiment.explore_share=0.1")
+    keys = ("bandit.prior=cohort", "bandit.sharpen=4", *arms, *limits)
     request = ScoreRequest(loners.path, tmp_path / "out")
     done = run_score(request, configured(*keys), Silent())
     assert done.run_dir is not None

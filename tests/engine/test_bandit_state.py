@@ -22,7 +22,7 @@ from sto_engine.job import ScoreRequest, run_score
 from sto_engine.progress import Silent
 from support import files_of, table
 
-USERS, DAY = 60, date(2026, 4, 1)
+USERS, DAY = 32, date(2026, 4, 1)
 
 
 def rows_of(users: int = USERS, seed: int = 0) -> list[Row]:
@@ -141,7 +141,7 @@ def test_who_was_erased_is_gone(tmp_path: Path) -> None:
     assert len(list((tmp_path / "state").glob("content=*"))) == 1
 
 
-@pytest.mark.parametrize("prior", ["cohort", "contextual", "flat"])
+@pytest.mark.parametrize("prior", ["cohort", "contextual"])
 def test_a_run_by_a_state_is_the_run_without_one(store: Path, tmp_path: Path, prior: str) -> None:
     keys = (f"bandit.prior={prior}",)
     bring(store, tmp_path / "state", *keys)

@@ -7,7 +7,8 @@
 
 and on top his own hits and misses at the slot (models.outcomes). An honest draw of the first two explores more than
 some tens of campaigns can pay back, so a and b are multiplied by `bandit.sharpen` for the draw (Chapelle and Li, "An
-empirical evaluation of Thompson sampling", 2011, who divide the variance); p_open stays the posterior mean.
+empirical evaluation of Thompson sampling", 2011, who divide the variance); p_open stays the posterior mean. Over 30
+campaigns in closed loops prior `cohort` captured the more the sharper it drew, from 1 over 4 and 16 to 64.
 
 Draws are hashes of (recipient, occasion, seed): the same in any bucket, thread or order, new for each campaign.
 """
