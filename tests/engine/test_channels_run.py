@@ -133,17 +133,23 @@ def test_limits_of_a_channel_hold_in_every_quarter_hour(world: World, tmp_path: 
     assert set(told["capacity"]) == {10}
 
 
-def test_limits_of_mailbox_providers_are_for_mail_alone(world: World, tmp_path: Path) -> None:
-    free, held = (
-        table(score(world, tmp_path / str(n), *keys), "assignments")
-        for n, keys in enumerate(([], ['capacity.providers={other="40/h"}', "spread.min_minutes=60"]))
-    )
-    assert (
-        held.filter(pl.col("channel") == "email").group_by(pl.col("send_at").dt.truncate("15m")).len()["len"].max()
-        <= 10
-    )  # type: ignore[operator]
-    pushed = free.filter(pl.col("channel") == "push").join(held, on="user_id")
+def test_limits_of_mailbox_providers_are_for_mail_alone(world: World, run: Path, tmp_path: Path) -> None:
+    keys = 'capacity.providers={other="40/h"}', "spread.min_minutes=60"
+    held = table(score(world, tmp_path, *keys), "assignments")
+    mailed = held.filter(pl.col("channel") == "email").group_by(pl.col("send_at").dt.truncate("15m")).len()["len"]
+    assert mailed.max() <= 10  # type: ignore[operator]
+    pushed = table(run, "assignments").filter(pl.col("channel") == "push").join(held, on="user_id")
     assert (pushed["slot"] == pushed["slot_right"]).mean() > 0.9  # type: ignore[operator]
+
+
+def test_four_channels_of_half_hours_are_chosen_from_within_limits(world: World, tmp_path: Path) -> None:
+    keys = "slots.grid=48", 'capacity.channels={push="30/h"}', "experiment.random_share=0.3"
+    rows = table(score(world, tmp_path, *keys, channel="email,push,sms,in_app"), "assignments")
+    assert len(rows) == world.users
+    assert set(rows["channel"]) == {"email", "push"}  # nobody was ever sent anything else
+    assert rows["slot"].max() > 24  # type: ignore[operator]
+    load = rows.filter(pl.col("channel") == "push").group_by(pl.col("send_at").dt.truncate("15m")).len()["len"]
+    assert load.max() <= 7  # type: ignore[operator]
 
 
 def test_a_cap_of_a_channel_closes_that_channel_alone(world: World, tmp_path: Path) -> None:
