@@ -18,13 +18,14 @@ from sto_engine.assign.channels import Options
 from sto_engine.assign.gain import Gain, gain_of
 from sto_engine.assign.regret import Regret, regret_of
 from sto_engine.assign.spread import SpreadKey
+from sto_engine.assign.urgent import urgencies, with_urgency
 from sto_engine.assign.window import ZoneSlots
 from sto_engine.assign.worth import worth_US
 from sto_engine.contest import Contest, contest_of, model_chances
 from sto_engine.entry import Entry, given_slots
 from sto_engine.models.policy import Utilities
 from sto_engine.plan import Plan
-from sto_engine.tables import ARMS, REASONS, URGENCIES, encode
+from sto_engine.tables import ARMS, REASONS, encode
 
 K = TypeVar("K")
 FALLBACK = REASONS.index("fallback")
@@ -106,7 +107,8 @@ def choose(plan: Plan, entry: Entry, utilities: Utilities, last_U: NDArray[np.ui
         preferred_slot=pl.Series(preferred_U),
         n_eff=pl.Series(np.asarray(utilities.n_eff_U, np.float32)),
     )
-    rows = _with_urgency(rows, utilities, counts)
+    rows = with_urgency(rows, utilities)
+    counts.urgency.update(urgencies(rows))
     return Chosen(rows, _soft(plan, wanted, entry, suits_US), explore_US, contest)
 
 
@@ -121,15 +123,6 @@ def _known_worths(
     if worth is None or utilities.belief is None or utilities.p_open_US is None:
         return worth
     return _worths(plan, replace(utilities, utility_US=utilities.p_open_US, measure="chance"), reason_U, zones)
-
-
-def _with_urgency(rows: pl.DataFrame, utilities: Utilities, counts: BucketCounts) -> pl.DataFrame:
-    """The rows with how long they may wait, where the policy knows it."""
-    if utilities.urgency_U is None:
-        return rows
-    urgency = pl.Series("urgency", utilities.urgency_U.tolist(), dtype=pl.Enum(URGENCIES))
-    counts.urgency.update(dict(urgency.drop_nulls().cast(pl.String).value_counts().iter_rows()))
-    return rows.with_columns(urgency)
 
 
 def _suits(entry: Entry, reason_U: NDArray[np.uint8]) -> NDArray[np.bool_] | None:

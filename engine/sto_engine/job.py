@@ -199,7 +199,8 @@ def _summary(prepared: Prepared, decided: Decided, load: Load) -> dict[str, Any]
     }
     quarantined = sum(prepared.quarantined.values())
     window = plan.config.window
-    open_slots = int(window_mask(plan.grid, window.start, window.end, window.quiet).sum())
+    within_S = plan.grid.days_ahead(plan.date) < plan.horizon_days
+    open_slots = int((window_mask(plan.grid, window.start, window.end, window.quiet) & within_S).sum())
     body = summarise(head, total, quarantined, plan.grid.slots, open_slots, [*prepared.warnings, *decided.notes])
     if plan.options.several:
         body["by_channel"] = {name: total.channel[name] for name in plan.channels}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sto_engine.assign import arms, cold_start
 from sto_engine.assign.market import Market
+from sto_engine.assign.urgent import urgencies
 from sto_engine.assign.window import ZoneSlots, zone_slots
 from sto_engine.choose import BucketCounts, Chosen, count
 from sto_engine.contest import CONTEST, model_chances, staged_contest
@@ -187,6 +188,7 @@ def settle(
     sent = at_U[sent_U].astype(np.uint8), arm_U[sent_U], reason_U[sent_U], (names, provider_U[sent_U])
     count(plan.options, counts, kept, *sent)
     left = pl.Series(~sent_U)
+    counts.urgency.update(urgencies(rows.filter(~left)))
     before, after = staged.rows["p_open"].sum(), rows["p_open"].filter(~left).sum()
     moves = Moves(int(moved_U.sum()), float(before or 0.0), float(after or 0.0))
     return Settled(rows.filter(~left), rows.filter(left).select("user_id"), counts, moves)

@@ -282,7 +282,9 @@ def test_urgent_mail_waits_no_longer_than_it_must(world: Path, tmp_path: Path) -
 def test_urgent_mail_for_which_its_days_have_no_room_is_sent_later(world: Path, tmp_path: Path) -> None:
     store = urgent_store(tmp_path / "urgent")
     one_a_day = ("capacity.total=1/day", "experiment.control_time=12:00")
-    rows = sent(night(world, tmp_path / "runs", *one_a_day, store=store))
+    result = night(world, tmp_path / "runs", *one_a_day, store=store)
+    rows = sent(result)
+    assert result.summary["by_urgency"] == {"today": 2, "within_24h": 4}
     assert len(rows) == 6, "nobody is lost"
     days = (rows["slot_local"].dt.date() - DAY).dt.total_days().to_list()
     assert len(set(days)) >= 3
