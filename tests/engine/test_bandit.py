@@ -138,6 +138,7 @@ def test_opens_without_sends_are_refused_and_no_history_at_all_is_not(tmp_path: 
     ("keys", "text"),
     [
         (("model.label=click",), "knows opens"),
+        (("model.label=conversion", "bandit.prior=flat"), "knows opens"),
         (("model.w24=0.5",), "w24"),
         (("bandit.sharpen=0.5",), "sharpen"),
         (("bandit.discount=1.5",), "discount"),

@@ -120,7 +120,7 @@ TOGETHER = [
         ("whole quarter-hours", "20 and 25"),
     ),
     (("slots.grid=48", "spread.max_minutes=45"), ("spread.max_minutes", "30 minutes", "45")),
-    (("slots.grid=168", 'capacity.total="10/s"'), ("slots.grid", "168", "24 or 48")),
+    (("slots.grid=168", 'capacity.total="10/s"'), ("slots.grid", "168", "policy of the week", "hour_of_week")),
     (("store.retention_days=10", "frequency.cap=1", "frequency.days=30"), ("frequency.days", "30", "10")),
     (('capacity.weight="value"', 'capacity.total="10/s"'), ("capacity.weight", '"value"', "known: ", "clv")),
 ]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sto_kernels.journal import DAY_MS, HOUR_MS, Cleaned
 from sto_kernels.lanes import Floats
 
-LABEL_HOURS = {"open_2h": 2, "open_24h": 24, "click": 24, "conversion": 24}
+LABEL_HOURS = {"open_2h": 2, "open_24h": 24}
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Terms:
         return self.label_ms + int(self.lag_hours * HOUR_MS)
 
     def hits(self, cleaned: Cleaned, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of these sends came to what the label asks for, bool [N]."""
-        wait_N = (cleaned.label_S if self.label in ("click", "conversion") else cleaned.latency_S)[rows]
+        """Which of these sends were opened within the label window, bool [N]."""
+        wait_N = cleaned.latency_S[rows]
         return np.asarray((wait_N >= 0) & (wait_N < self.label_ms))
 
     def slot(self, cleaned: Cleaned, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -87,8 +87,9 @@ def _bandit(config: Config, bundle: Bundle | None, occasion: str, seed: int) -> 
                 f'model.policy = "bandit" takes a bundle of policy "boosted" and bandit.prior = "contextual"; found '
                 f'bandit.prior = "{settings.prior}", a bundle of preset {bundle.preset}; leave --bundle out'
             )
-    elif settings.prior == "contextual":
-        _check_label("attention", model.label)
+    label = model.label if bundle is None else str(bundle.meta["label"])
+    if label in ("click", "conversion"):
+        raise ConfigError(f'model.policy = "bandit" knows opens; found label "{label}"; use "boosted" for it')
     if model.w24:
         raise ConfigError(
             f'model.w24 = {model.w24} is not for model.policy = "bandit", whose outcomes are of one label'
