@@ -3,56 +3,28 @@
 U users, S slots.
 """
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from sto_engine.assign import arms, cold_start
-from sto_engine.assign.census import Census
-from sto_engine.assign.channels import Options
-from sto_engine.assign.gain import Gain, gain_of
-from sto_engine.assign.regret import Regret, regret_of
-from sto_engine.assign.spread import SpreadKey
+from sto_engine.assign.gain import gain_of
+from sto_engine.assign.regret import regret_of
 from sto_engine.assign.urgent import urgencies, with_urgency
 from sto_engine.assign.window import ZoneSlots
 from sto_engine.assign.worth import worth_US
+from sto_engine.bucket_counts import BucketCounts, count, tally
 from sto_engine.contest import Contest, contest_of, model_chances
 from sto_engine.entry import Entry, given_slots
 from sto_engine.models.policy import Utilities
 from sto_engine.plan import Plan
 from sto_engine.tables import ARMS, REASONS, encode
 
-K = TypeVar("K")
 FALLBACK = REASONS.index("fallback")
 NOWHERE = 255
-
-
-@dataclass
-class BucketCounts:
-    """What crosses buckets after phase A: small, and the same in whatever order it is summed."""
-
-    audience: int = 0
-    nan_rows: int = 0
-    suppressed: Counter[str] = field(default_factory=Counter)
-    reason: Counter[str] = field(default_factory=Counter)
-    arm: Counter[str] = field(default_factory=Counter)
-    slot: Counter[int] = field(default_factory=Counter)
-    channel: Counter[str] = field(default_factory=Counter)
-    preferred: Counter[int] = field(default_factory=Counter)
-    provider: Counter[str] = field(default_factory=Counter)
-    held: Counter[str] = field(default_factory=Counter)
-    days: Counter[str] = field(default_factory=Counter)
-    cold: Counter[str] = field(default_factory=Counter)
-    urgency: Counter[str] = field(default_factory=Counter)
-    spread: Counter[SpreadKey] = field(default_factory=Counter)
-    gain: Gain = field(default_factory=Gain)
-    regret: Regret = field(default_factory=Regret)
-    census: Census = field(default_factory=Census)
 
 
 @dataclass(frozen=True)
@@ -82,12 +54,8 @@ def choose(plan: Plan, entry: Entry, utilities: Utilities, last_U: NDArray[np.ui
     slot_U = given_slots(plan, entry, model_slot_U)
     known = _known_worths(plan, utilities, worth, reason_U, zones)
     explore_US = _explore(plan, entry, known, slot_U)
-    if known is not None and not zones.hours_US().all():
-        masks = zones.exists_US(), zones.hours_US()
-        counts.gain = gain_of(known, *masks, control, model_slot_U, follows_U, utilities.p_open_US is not None)
     contest = contest_of(entry.allowed_US, utilities, suits_US, reason_U != FALLBACK, (worth, wanted))
-    if contest is not None and utilities.p_open_US is not None:
-        counts.regret = regret_of(utilities.p_open_US, contest.suits_US, model_slot_U, follows_U)
+    _tell_worth(plan, entry, utilities, known, contest, (model_slot_U, follows_U), counts)
     _tell_given(entry, reason_U, counts)
     own_U = entry.own_chances(slot_U, model_chances(plan, contest, slot_U, model_slot_U))
     chance_U = arms.propensities(slot_U, own_U, control, zones.n_allowed_U(), arm_U, plan.config.experiment, explore_US)
@@ -123,6 +91,24 @@ def _known_worths(
     if worth is None or utilities.belief is None or utilities.p_open_US is None:
         return worth
     return _worths(plan, replace(utilities, utility_US=utilities.p_open_US, measure="chance"), reason_U, zones)
+
+
+def _tell_worth(
+    plan: Plan,
+    entry: Entry,
+    utilities: Utilities,
+    known: NDArray[np.float32] | None,
+    contest: Contest | None,
+    model: tuple[NDArray[np.uint8], NDArray[np.bool_]],
+    counts: BucketCounts,
+) -> None:
+    """What the window costs those who follow the model, and what draws do; `model` are its slots and who follows."""
+    zones, p_US = entry.zones, utilities.p_open_US
+    if known is not None and not zones.hours_US().all():
+        masks = zones.exists_US(), zones.hours_US()
+        counts.gain = gain_of(known, *masks, plan.control_slot, *model, p_US is not None)
+    if contest is not None and p_US is not None:
+        counts.regret = regret_of(p_US, contest.suits_US, *model)
 
 
 def _suits(entry: Entry, reason_U: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
@@ -265,28 +251,3 @@ def _nullable(values: NDArray[np.float32] | None, length: int) -> pl.Series:
     if values is None:
         return pl.Series([None] * length, dtype=pl.Float32)
     return pl.Series(np.ascontiguousarray(values, dtype=np.float32))
-
-
-def count(
-    options: Options,
-    counts: BucketCounts,
-    zones: ZoneSlots,
-    slot_U: NDArray[np.uint8],
-    arm_U: NDArray[np.uint8],
-    reason_U: NDArray[np.uint8],
-    provider: tuple[list[str], NDArray[np.int32]],
-) -> None:
-    """Add users with these slots to the counts of a bucket; what is spread is told by lane (assign.channels)."""
-    slots, (providers, provider_U) = range(256), provider
-    counts.reason.update(tally(reason_U, REASONS))
-    counts.arm.update(tally(arm_U, [name or "outside" for name in arms.ARM_NAMES]))
-    counts.slot.update(tally(options.slot_of(slot_U), slots))
-    counts.channel.update(tally(options.channel_of(slot_U), options.channels))
-    counts.provider.update(tally(provider_U, providers))
-    counts.spread.update(options.starts(zones, slot_U, providers, provider_U))
-
-
-def tally(code_U: NDArray[Any], names: Sequence[K]) -> dict[K, int]:
-    """How often each name occurs, by its place."""
-    n_C = np.bincount(code_U)
-    return {names[code]: n for code, n in enumerate(n_C.tolist()) if n}

@@ -17,9 +17,9 @@ from typing import Any
 
 from sto_engine.assign.spread import SpreadPlan, plan_spread
 from sto_engine.assign.spread_window import window_minutes
+from sto_engine.bucket_counts import BucketCounts
 from sto_engine.bucket_work import KEEP_BYTES, BucketWork, Kept, as_staged
 from sto_engine.capacity_report import load_before, plan_block, summary_blocks
-from sto_engine.choose import BucketCounts
 from sto_engine.config import Config
 from sto_engine.errors import FingerprintMismatch
 from sto_engine.executor import Executor, Threads

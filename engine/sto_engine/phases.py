@@ -12,8 +12,8 @@ from typing import Protocol
 
 from sto_engine.assign.census import Census
 from sto_engine.assign.spread import Ranking, SpreadPlan
+from sto_engine.bucket_counts import BucketCounts
 from sto_engine.bucket_work import CHOOSE, PRIORS, Final, PlaceTold, Priors, SlotsFile
-from sto_engine.choose import BucketCounts
 from sto_engine.executor import Executor
 from sto_engine.models.bundle import read_tensors
 from sto_engine.output import manifest as runs

@@ -97,13 +97,7 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress, on_gpu: b
     check_limits(config, store)
     bundle = load_bundle(request.bundle) if request.bundle is not None else None
     day = request.date or _default_date(store)
-    if len(channels) > 1:
-        policy = channel_policy(config, bundle, channels)
-    else:
-        policy = make_policy(config, bundle, occasion_of(day, request.campaign), request.seed)
-    policy = _with_state(for_type(policy, request.campaign_type), request, config, store, day)
-    if request.dump_scores and not policy.has_chances:
-        raise ConfigError(f"--dump-scores needs a policy with probabilities; {policy.name} has none")
+    policy = _with_state(_policy(request, config, bundle, channels, day), request, config, store, day)
     audience = read_audience(request.audience, store, config) if request.audience is not None else None
     prices_run, prices = _replayed(request, store, day)
     plan = Plan(
@@ -133,6 +127,19 @@ def prepare(request: ScoreRequest, config: Config, progress: Progress, on_gpu: b
         progress.warn("check", detail=warning)
     quarantined = audience.quarantined if audience is not None else dict(store.recipients_quarantined)
     return Prepared(plan, run_id, facts, quarantined, warnings)
+
+
+def _policy(
+    request: ScoreRequest, config: Config, bundle: Bundle | None, channels: tuple[str, ...], day: date
+) -> Policy:
+    """Who decides, for this type of campaign."""
+    if len(channels) > 1:
+        policy = channel_policy(config, bundle, channels)
+    else:
+        policy = make_policy(config, bundle, occasion_of(day, request.campaign), request.seed)
+    if request.dump_scores and not policy.has_chances:
+        raise ConfigError(f"--dump-scores needs a policy with probabilities; {policy.name} has none")
+    return for_type(policy, request.campaign_type)
 
 
 def scratch(plan: Plan, executor: Executor) -> Path | None:
@@ -221,8 +228,7 @@ def _horizon(request: ScoreRequest, config: Config) -> int:
 def _default_date(store: Store) -> date:
     if store.newest_event_ms is None:
         raise UsageError("the store has no events, so there is no default date; pass --date YYYY-MM-DD")
-    newest = datetime.fromtimestamp(store.newest_event_ms / 1000, UTC).date()
-    return newest + timedelta(days=1)
+    return datetime.fromtimestamp(store.newest_event_ms / 1000, UTC).date() + timedelta(days=1)
 
 
 def _check_control_time(plan: Plan) -> None:

@@ -14,7 +14,7 @@ from sto_engine.assign.census import Census
 from sto_engine.assign.gain import Gain
 from sto_engine.assign.regret import Regret
 from sto_engine.assign.spread import SpreadKey
-from sto_engine.choose import BucketCounts
+from sto_engine.bucket_counts import BucketCounts
 from sto_engine.executor import Executor, Place, Told
 from sto_engine.output import manifest as runs
 from sto_engine.output.manifest import Record

@@ -32,8 +32,8 @@ from sto_engine.assign.resources import MARK, describe, settings
 from sto_engine.assign.shortage import Feasibility, explain
 from sto_engine.assign.solve import run_key, solve
 from sto_engine.assign.spread_window import NeedKey, window_minutes
+from sto_engine.bucket_counts import BucketCounts
 from sto_engine.bucket_work import SlotsFile
-from sto_engine.choose import BucketCounts
 from sto_engine.errors import ConfigError
 from sto_engine.executor import Executor
 from sto_engine.files import canonical_json, sync, write_atomic

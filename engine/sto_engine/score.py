@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from sto_engine.assign.resources import BIN_MS
 from sto_engine.assign.spread import Ranks, SpreadPlan, send_times
-from sto_engine.choose import NOWHERE, BucketCounts, choose
+from sto_engine.bucket_counts import BucketCounts
+from sto_engine.choose import NOWHERE, choose
 from sto_engine.entry import Entry, census_of, enter
 from sto_engine.history.bucket import Bucket
 from sto_engine.history.days import day_counts

@@ -17,7 +17,8 @@ from sto_engine.assign import arms, cold_start
 from sto_engine.assign.market import Market
 from sto_engine.assign.urgent import urgencies
 from sto_engine.assign.window import ZoneSlots, zone_slots
-from sto_engine.choose import BucketCounts, Chosen, count
+from sto_engine.bucket_counts import BucketCounts, count
+from sto_engine.choose import Chosen
 from sto_engine.contest import CONTEST, model_chances, staged_contest
 from sto_engine.entry import PINNED, Entry, weights_of
 from sto_engine.plan import Plan

@@ -25,7 +25,7 @@ LAYERS = (
     ("models",),
     ("assign", "suppress"),
     ("plan", "previous"),
-    ("train", "view", "entry", "contest", "choose", "settle", "score"),
+    ("train", "view", "entry", "bucket_counts", "contest", "choose", "settle", "score"),
     ("output", "evaluate"),
     ("worker", "ray_settings"),
     ("tries",),

@@ -52,9 +52,7 @@ def explain_user(request: ScoreRequest, user_id: str, config: Config, progress: 
     if plan.options.several:
         raise ConfigError(f"explain shows one channel; found {', '.join(plan.channels)}; pass one of them by --channel")
     person = find_person(plan, user_id)
-    warnings += _notes(person)
-    if plan.is_priced:
-        warnings.append("this run has limits of capacity: score may move the user to another slot, or widen its window")
+    warnings += _notes(plan, person)
     alone = replace(plan, audience=person.audience)
     with TemporaryDirectory(prefix="sto-engine-") as folder:
         work = BucketWork(alone, Path(folder), prepared.run_id)
@@ -94,8 +92,10 @@ def _open_slots(plan: Plan, seen: BucketView) -> tuple[NDArray[np.bool_], NDArra
     return entry.allowed_US[0], within(entry.allowed_US, entry.office_U, entry.hours_S)[0]
 
 
-def _notes(person: Person) -> list[str]:
+def _notes(plan: Plan, person: Person) -> list[str]:
     notes = []
+    if plan.is_priced:
+        notes.append("this run has limits of capacity: score may move the user to another slot, or widen its window")
     if person.listed is False:
         notes.append("the recipients do not list this user: score leaves him out unless --audience names him")
     if person.row["consent_profiling"] is False:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sto_engine.assign.gain import summary as window_summary
 from sto_engine.assign.gain import warning as window_warning
-from sto_engine.choose import BucketCounts
+from sto_engine.bucket_counts import BucketCounts
 
 COLLAPSE_SHARE = 0.80
 # in a window of fewer slots three of them must hold most
