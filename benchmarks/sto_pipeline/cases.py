@@ -3,6 +3,7 @@
 features   compacted bucket files -> the counting tensors of every recipient (recipe 1-5), decoding included
 ingest     raw event files -> a new store, the shipped command as a process of its own
 score      compacted store and bundle -> committed assignments, the shipped command as a process of its own
+outcomes   compacted store -> the committed state of a bandit, the shipped command as a process of its own
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Literal
 
 from sto_bench.tiers import pick
 
-Kind = Literal["features", "ingest", "score"]
+Kind = Literal["features", "ingest", "score", "outcomes"]
 ENGINES = ("polars", "polars-bucket", "duckdb", "chdb")
 WRITERS = ("polars", "duckdb")
 
@@ -44,6 +45,9 @@ _ALL = (
     Case("score_u50k", "score", 50_000, 2, "quick", 2, 2),
     Case("score_u1m", "score", 1_000_000, 16, "default", 3, 3),
     Case("score_u2k", "score", 2_000, 2, "test", 1, 1),
+    Case("outcomes_u50k", "outcomes", 50_000, 2, "quick", 2, 2),
+    Case("outcomes_u1m", "outcomes", 1_000_000, 16, "default", 3, 3),
+    Case("outcomes_u2k", "outcomes", 2_000, 2, "test", 1, 1),
 )
 CASES = {case.name: case for case in _ALL}
 _TIERS = {"quick": ("quick",), "default": ("default",), "full": ("default", "full")}
@@ -61,7 +65,7 @@ def select(kind: Kind, names: tuple[str, ...], tier: str) -> list[Case]:
 
 def contestants(case: Case, peers: tuple[str, ...]) -> list[str]:
     """Names of the peers of a case, or of those asked for; "none" means no peers. ValueError for an unknown one."""
-    known = {"features": ENGINES, "ingest": WRITERS, "score": ()}[case.kind]
+    known = {"features": ENGINES, "ingest": WRITERS, "score": (), "outcomes": ()}[case.kind]
     unknown = [name for name in peers if name not in (*known, "none")]
     if unknown:
         raise ValueError(f"peer must be one of {', '.join((*known, 'none'))}; found {', '.join(unknown)}")

@@ -12,7 +12,7 @@ from sto_bench.runner import ratio, spread
 from sto_pipeline.cases import Case
 from sto_pipeline.contest import Entrant
 
-UNITS = {"features": "events", "ingest": "events", "score": "recipients"}
+UNITS = {"features": "events", "ingest": "events", "score": "recipients", "outcomes": "outcomes"}
 
 
 @dataclass(frozen=True)

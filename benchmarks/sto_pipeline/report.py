@@ -1,8 +1,8 @@
 """Results files -> the tables of the data path in the READMEs, between their markers.
 
-`python -m sto_pipeline.report` regenerates them from benchmarks/results/{features,ingest,score}-*.jsonl; with `--check`
-it writes nothing and exits with 1 when one of them is not what the results say. A document without the markers of a
-table has no such table.
+`python -m sto_pipeline.report` regenerates them from the files of their kinds in benchmarks/results; with `--check` it
+writes nothing and exits with 1 when one of them is not what the results say. A document without the markers of a table
+has no such table.
 """
 
 import sys

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sto_bench.contest import Watch
 from sto_bench.records import red_gates, warnings
-from sto_pipeline import features, ingest, nightly
+from sto_pipeline import features, ingest, nightly, outcomes
 from sto_pipeline.cases import Case, Kind, contestants, select
 from sto_pipeline.contest import hold
 from sto_pipeline.made import Work
@@ -14,7 +14,12 @@ from sto_pipeline.records import Measure, make_measures
 
 __all__ = ["Plan", "make_plan", "red_gates", "run", "summary", "warnings"]
 
-_ENTRANTS = {"features": features.entrants, "ingest": ingest.entrants, "score": nightly.entrants}
+_ENTRANTS = {
+    "features": features.entrants,
+    "ingest": ingest.entrants,
+    "score": nightly.entrants,
+    "outcomes": outcomes.entrants,
+}
 
 
 @dataclass(frozen=True)

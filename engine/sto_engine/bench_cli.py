@@ -202,6 +202,18 @@ def scale(
     _measure(suite, plan, Line, setup, json_path)
 
 
+@bench.command()
+@_pipeline_options
+@common
+def outcomes(setup: Setup, **options: Any) -> None:
+    """Time `sto-engine bandit update`, from a compacted store to the committed outcomes of every recipient and slot.
+
+    \b
+    Example:  sto-engine bench outcomes --quick --json outcomes.jsonl
+    """
+    _pipeline("outcomes", setup, **options)
+
+
 def _pipeline(
     kind: "Kind",
     setup: Setup,

@@ -136,7 +136,8 @@ def test_the_first_totals_are_the_sums_of_the_tensors(work: Work) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_threads")
 @pytest.mark.parametrize(
-    ("kind", "case"), [("features", "features_u3k"), ("ingest", "ingest_u2k"), ("score", "score_u2k")]
+    ("kind", "case"),
+    [("features", "features_u3k"), ("ingest", "ingest_u2k"), ("score", "score_u2k"), ("outcomes", "outcomes_u2k")],
 )
 def test_a_run_measures_keeps_and_tells(
     kind: str, case: str, work: Work, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -170,7 +171,7 @@ def test_a_run_measures_keeps_and_tells(
 
 
 @pytest.mark.usefixtures("own_threads")
-@pytest.mark.parametrize("command", ["features", "ingest", "score"])
+@pytest.mark.parametrize("command", ["features", "ingest", "score", "outcomes"])
 def test_options_are_the_promised_ones_and_nonsense_is_refused(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
