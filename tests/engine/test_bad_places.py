@@ -147,7 +147,7 @@ def test_files_that_may_not_grow_end_as_a_full_disk_does(shop: Shop, command: st
 @pytest.mark.parametrize("command", ["ingest", "compact", "erase"])
 def test_a_store_that_may_not_be_written_is_told(shop: Shop, command: str) -> None:
     line = commands(shop)[command]
-    for parent in [shop.folder, *shop.folder.parents][:3]:
+    for parent in [shop.folder, *shop.folder.parents][:4]:
         parent.chmod(parent.stat().st_mode | 0o755)
     done = child(AS_NOBODY, *line)
     assert done.returncode == 73, done.stderr

@@ -233,7 +233,7 @@ def test_an_unreadable_folder_is_missing_input(tmp_path: Path) -> None:
         "try:\n    enumerate_files([sys.argv[1]])\n"
         "except InputMissing as error:\n    print(error); sys.exit(error.exit_code)\n"
     )
-    for parent in [tmp_path, *tmp_path.parents][:3]:
+    for parent in [tmp_path, *tmp_path.parents][:4]:
         parent.chmod(parent.stat().st_mode | 0o755)
     done = subprocess.run([sys.executable, "-c", code, str(locked)], capture_output=True, text=True, check=False)
     locked.chmod(0o755)

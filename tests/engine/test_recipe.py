@@ -35,7 +35,8 @@ from support import REAL_DATA
 
 SCRIPT = REAL_DATA.parent / "prototypes" / "recipe" / "recipe_ref.py"
 DAY = date(2026, 4, 20)
-CONFIG = load_config(None, ["store.buckets=1"])
+# the recipe knows one weekend for all countries
+CONFIG = load_config(None, ["store.buckets=1", "context.weekends=same"])
 pytestmark = pytest.mark.filterwarnings("ignore:Sortedness of columns cannot be checked")
 
 
@@ -95,7 +96,7 @@ def plain_rates(campaigns: Campaigns) -> tuple[np.ndarray, ...]:
 
 def alike(cleaned: Cleaned, users: int, rates_C: tuple[np.ndarray, np.ndarray], *rest: Any) -> Types:
     """All types of mail age and weigh alike."""
-    return Types(np.repeat(age_decay(cleaned, users, rates_C[1], rest[-1])[None], TYPES, axis=0), np.ones(TYPES), 0)
+    return Types(np.repeat(age_decay(cleaned, users, rates_C[1], rest[2])[None], TYPES, axis=0), np.ones(TYPES), 0)
 
 
 def our_features(bucket: Bucket) -> tuple[Features, Sample, np.ndarray]:
