@@ -66,12 +66,3 @@ def test_machines_teach_nothing(tmp_path: Path) -> None:
     assert bucket.bad_U.sum() == 1
     found = counted(bucket)
     assert found.sends_US.sum() == found.hits_US.sum() == 1
-
-
-def test_clicks_are_hits_where_the_label_asks_for_them(tmp_path: Path) -> None:
-    rows = [*mail(1, before(3, 9), 0.5, "click"), *mail(1, before(2, 9), 0.5)]
-    store = store_of(rows, tmp_path)
-    bucket = known(store)
-    assert counted(bucket).hits_US[0, 9] == 2
-    terms = Terms(24, "click", 6)
-    assert counted(bucket, terms).hits_US.sum() == 0  # nobody looked for clicks
