@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from sto_assign.cases import Case
 from sto_assign.ours import BEFORE_FIT, FIT
 from sto_assign.players import Player, gaps
-from sto_bench import machine
-from sto_bench.clock import measured_mhz
+from sto_bench.records import here_and_now
 from sto_bench.runner import spread
 
 
@@ -67,11 +65,7 @@ def make_lines(
         "metric": "seconds",
         "unit": "s",
         "threads": threads,
-        "cpu": machine.cpu_name(),
-        "cpu_mhz": round(measured_mhz()),
-        "git_revision": machine.git_revision(),
-        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": machine.versions(),
+        **here_and_now(),
     }
     ours = next((p for p in players if p.entrant.is_ours and p.entrant.outcome().status == "ok"), None)
     bound = ours.figures.get("bound") if ours else None

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sto_assign.records import Line
-from sto_bench.records import busiest, read_as
-from sto_bench.report import RESULTS, ROOT, cell_text, insert, regenerate
+from sto_bench.records import read_as
+from sto_bench.report import INTERLEAVED, RESULTS, ROOT, caption, cell_text, insert, regenerate
 
 BEGIN, END = "<!-- bench:assign -->", "<!-- /bench:assign -->"
 DOCUMENTS = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
@@ -33,23 +33,12 @@ def render(files: Sequence[Path]) -> str:
         lines = read_as(Line, path)
         under = [line for line in lines if line.resources]
         spread = [line for line in lines if not line.resources]
-        parts.append(_caption(lines))
+        parts.append(caption(lines, INTERLEAVED))
         if under:
             parts.append("\n".join([_LIMITS, "|---|---|" + "---:|" * 9, *map(_limits_row, under)]))
         if spread:
             parts.append("\n".join([_SPREAD, "|---|---|" + "---:|" * 7, *map(_spread_row, spread)]))
     return "\n\n".join(parts) or "No results yet."
-
-
-def _caption(lines: Sequence[Line]) -> str:
-    """Machine, threads, revision and day; each of them once."""
-    first = lines[0]
-    revisions = ", ".join(sorted({line.git_revision or "?" for line in lines}))
-    days = ", ".join(sorted({line.timestamp[:10] for line in lines}))
-    threads = max(line.threads for line in lines)
-    cores = busiest(lines)
-    busy = f" (on a busy machine: others took up to {cores:.1f} cores)" if cores else ""
-    return f"{first.cpu}, {threads} threads, revision {revisions}, {days}; medians of interleaved rounds{busy}:"
 
 
 def _limits_row(line: Line) -> str:

@@ -61,18 +61,25 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def make_records(case: Case, outcomes: Sequence[Outcome], threads: int) -> list[Record]:
-    """The lines of one contest: throughput in users and in trees, and the first call, of all that took part."""
-    ran = [outcome for outcome in outcomes if outcome.status == "ok"]
-    facts = {
-        "case": case.name,
-        **{name: getattr(case, name) for name in ("slots", "trees", "depth", "cross")},
-        "threads": threads,
+def here_and_now() -> dict[str, Any]:
+    """The facts of a measurement that are the same for all who took part: machine, code, versions and time."""
+    return {
         "cpu": machine.cpu_name(),
         "cpu_mhz": round(measured_mhz()),
         "git_revision": machine.git_revision(),
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": machine.versions(),
+    }
+
+
+def make_records(case: Case, outcomes: Sequence[Outcome], threads: int) -> list[Record]:
+    """The lines of one contest: throughput in users and in trees, and the first call, of all that took part."""
+    ran = [outcome for outcome in outcomes if outcome.status == "ok"]
+    facts: dict[str, Any] = {
+        "case": case.name,
+        **{name: getattr(case, name) for name in ("slots", "trees", "depth", "cross")},
+        "threads": threads,
+        **here_and_now(),
     }
     return [Record(**facts, **line) for outcome in outcomes for line in _lines(case, outcome, ran, threads)]
 

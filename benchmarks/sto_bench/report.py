@@ -7,12 +7,14 @@ with `--check` it writes nothing and exits with 1 when one of them is not what t
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sto_bench.cases import HEADLINE, PRODUCT
 from sto_bench.records import Record, busiest, read
 from sto_bench.runner import REASON_CHARS
 
 BEGIN, END = "<!-- bench:kernel -->", "<!-- /bench -->"
+INTERLEAVED = "; medians of interleaved rounds"
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 README_CASES = (HEADLINE, PRODUCT)
@@ -37,15 +39,19 @@ def render(files: Sequence[Path], cases: Sequence[str] = README_CASES) -> str:
 
 
 def _caption(records: Sequence[Record]) -> str:
-    """Machine, threads, revision and day; each of them once, however many there are."""
-    first = records[0]
-    revisions = ", ".join(sorted({r.git_revision or "?" for r in records}))
-    days = ", ".join(sorted({r.timestamp[:10] for r in records}))
     reps = ", ".join(sorted({str(r.reps) for r in records if r.reps}))
     threads = ", ".join(sorted({str(r.threads) for r in records}))
+    return caption(records, f"; medians of {reps} interleaved rounds", threads)
+
+
+def caption(records: Sequence[Any], what: str = "", threads: str | None = None) -> str:
+    """Machine, threads (default: the most), revision and day, each once, however many there are; `what` figures are."""
+    revisions = ", ".join(sorted({r.git_revision or "?" for r in records}))
+    days = ", ".join(sorted({r.timestamp[:10] for r in records}))
+    threads = threads or str(max(r.threads for r in records))
     cores = busiest(records)
     busy = f" (on a busy machine: others took up to {cores:.1f} cores)" if cores else ""
-    return f"{first.cpu}, {threads} threads, revision {revisions}, {days}; medians of {reps} interleaved rounds{busy}:"
+    return f"{records[0].cpu}, {threads} threads, revision {revisions}, {days}{what}{busy}:"
 
 
 def _rows(records: Sequence[Record]) -> list[str]:

@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from sto_bench import machine
-from sto_bench.clock import measured_mhz
+from sto_bench.records import here_and_now
 from sto_bench.runner import ratio, spread
 from sto_draws.cases import SLOTS, Case
 from sto_pipeline.contest import Entrant
@@ -58,11 +56,7 @@ def make_lines(case: Case, entrants: Sequence[Entrant], threads: int) -> list[Li
         "case": case.name,
         **{name: getattr(case, name) for name in ("kind", "shapes", "users", "draws")},
         **{"slots": SLOTS, "metric": "draws_per_s", "unit": "draws/s", "threads": threads},
-        "cpu": machine.cpu_name(),
-        "cpu_mhz": round(measured_mhz()),
-        "git_revision": machine.git_revision(),
-        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": machine.versions(),
+        **here_and_now(),
     }
     return [Line(**facts, **_line(entrant, entrants)) for entrant in entrants]
 

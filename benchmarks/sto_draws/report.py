@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sto_bench.records import busiest, read_as
-from sto_bench.report import RESULTS, ROOT, cell_text, insert, regenerate
+from sto_bench.records import read_as
+from sto_bench.report import INTERLEAVED, RESULTS, ROOT, caption, cell_text, insert, regenerate
 from sto_draws.records import Line
 
 BEGIN, END = "<!-- bench:draws -->", "<!-- /bench:draws -->"
@@ -31,19 +31,8 @@ def render(files: Sequence[Path]) -> str:
         lines = read_as(Line, path)
         ours = {line.case: line for line in lines if line.is_ours}
         rows = [_row(line, ours.get(line.case)) for line in lines]
-        parts.append("\n".join([_caption(lines), "", _HEAD, "|---|---|" + "---:|" * 5, *rows]))
+        parts.append("\n".join([caption(lines, INTERLEAVED), "", _HEAD, "|---|---|" + "---:|" * 5, *rows]))
     return "\n\n".join(parts) or "No results yet."
-
-
-def _caption(lines: Sequence[Line]) -> str:
-    """Machine, threads, revision and day; each of them once."""
-    first = lines[0]
-    revisions = ", ".join(sorted({line.git_revision or "?" for line in lines}))
-    days = ", ".join(sorted({line.timestamp[:10] for line in lines}))
-    threads = max(line.threads for line in lines)
-    cores = busiest(lines)
-    busy = f" (on a busy machine: others took up to {cores:.1f} cores)" if cores else ""
-    return f"{first.cpu}, {threads} threads, revision {revisions}, {days}; medians of interleaved rounds{busy}:"
 
 
 def _row(line: Line, ours: Line | None) -> str:

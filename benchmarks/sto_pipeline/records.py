@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from sto_bench import machine
-from sto_bench.clock import measured_mhz
 from sto_bench.contest import Outcome
+from sto_bench.records import here_and_now
 from sto_bench.runner import ratio, spread
 from sto_pipeline.cases import Case
 from sto_pipeline.contest import Entrant
@@ -64,11 +62,7 @@ def make_measures(case: Case, entrants: Sequence[Entrant], threads: int) -> list
         "unit": f"{UNITS[case.kind]}/s",
         "tensors": "all" if case.kind == "features" else "",
         "threads": threads,
-        "cpu": machine.cpu_name(),
-        "cpu_mhz": round(measured_mhz()),
-        "git_revision": machine.git_revision(),
-        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": machine.versions(),
+        **here_and_now(),
     }
     ran = [o for entrant in entrants if (o := entrant.outcome()).status == "ok"]
     return [Measure(**facts, **_line(entrant, ran)) for entrant in entrants]

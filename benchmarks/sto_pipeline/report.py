@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sto_bench.records import busiest, read_as
-from sto_bench.report import RESULTS, ROOT, cell_text, insert, regenerate, rounded
+from sto_bench.records import read_as
+from sto_bench.report import INTERLEAVED, RESULTS, ROOT, caption, cell_text, insert, regenerate, rounded
 from sto_pipeline.records import UNITS, Measure
 
 DOCUMENTS = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
@@ -33,18 +33,18 @@ def render(kind: str, files: Sequence[Path]) -> str:
         measures = read_as(Measure, path)
         head = f"| case | by | {UNITS[kind]}/s | 20 % - 80 % | core-s | peak MiB | ours is so many times as fast |"
         rows = [line for m in measures for line in _rows(m, measures)]
-        parts.append("\n".join([_caption(measures), "", head, "|---|---|---:|---:|---:|---:|---:|", *rows]))
+        parts.append(
+            "\n".join(
+                [
+                    caption(measures, INTERLEAVED, str(measures[0].threads)),
+                    "",
+                    head,
+                    "|---|---|---:|---:|---:|---:|---:|",
+                    *rows,
+                ]
+            )
+        )
     return "\n\n".join(parts) or "No results yet."
-
-
-def _caption(measures: Sequence[Measure]) -> str:
-    """Machine, threads, revision and day; each of them once."""
-    first = measures[0]
-    revisions = ", ".join(sorted({m.git_revision or "?" for m in measures}))
-    days = ", ".join(sorted({m.timestamp[:10] for m in measures}))
-    cores = busiest(measures)
-    busy = f" (on a busy machine: others took up to {cores:.1f} cores)" if cores else ""
-    return f"{first.cpu}, {first.threads} threads, revision {revisions}, {days}; medians of interleaved rounds{busy}:"
 
 
 def _rows(m: Measure, measures: Sequence[Measure]) -> list[str]:

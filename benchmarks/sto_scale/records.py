@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from sto_bench import machine
-from sto_bench.clock import measured_mhz
+from sto_bench.records import here_and_now
 from sto_bench.runner import spread
 from sto_scale.cases import Case
 from sto_scale.players import Player
@@ -60,11 +58,7 @@ def make_lines(case: Case, players: Sequence[Player], threads: int) -> list[Line
         "case": case.name,
         **{name: getattr(case, name) for name in ("kind", "users", "per_user", "buckets")},
         **{"metric": "seconds", "unit": "s", "threads": threads},
-        "cpu": machine.cpu_name(),
-        "cpu_mhz": round(measured_mhz()),
-        "git_revision": machine.git_revision(),
-        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": machine.versions(),
+        **here_and_now(),
     }
     return [Line(**facts, **_line(case, player, _ratio(case, player, players))) for player in players]
 

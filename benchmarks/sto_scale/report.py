@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from sto_bench.records import busiest, read_as
-from sto_bench.report import RESULTS, ROOT, cell_text, insert, regenerate
+from sto_bench.records import read_as
+from sto_bench.report import RESULTS, ROOT, caption, cell_text, insert, regenerate
 from sto_scale.fit import QUANTITIES, Fit, fits
 from sto_scale.records import Line
 from sto_scale.sizes import ASSUMED, COMMANDS, STORED, Size, sizes
@@ -37,7 +37,7 @@ def measured(files: Sequence[Path]) -> str:
     for path in files:
         lines = read_as(Line, path)
         of = {kind: [line for line in lines if line.kind == kind] for kind in ("cost", "pair", "driver")}
-        parts.append(_caption(lines))
+        parts.append(caption(lines))
         parts += _table(_COST, "llrrrrl", of["cost"], _cost_row)
         parts += _table(_FIT, "llrrrrr", fits(lines), _fit_row)
         parts += _table(_PAIR, "llrrrrr", of["pair"], _pair_row)
@@ -55,7 +55,7 @@ def sized(files: Sequence[Path]) -> str:
             stored = [name for _, _, name in STORED]
             head = ["recipients", "buckets", *(f"core-hours: {c}" for c in COMMANDS), *(f"GB: {s}" for s in stored)]
             parts += [
-                _caption(lines),
+                caption(lines),
                 *_table(f"| {' | '.join(head)} |", "r" * len(head), sizes(fitted), _size_row),
                 ASSUMED,
             ]
@@ -66,15 +66,6 @@ def _table(head: str, places: str, rows: Sequence[R], row: Callable[[R], str]) -
     """`places` says of each column whether it stands left or right."""
     rule = "|".join("---:" if place == "r" else "---" for place in places)
     return ["\n".join([head, f"|{rule}|", *(row(one) for one in rows)])] if rows else []
-
-
-def _caption(lines: Sequence[Line]) -> str:
-    """Machine, threads, revision and day; each of them once."""
-    revisions = ", ".join(sorted({line.git_revision or "?" for line in lines}))
-    days = ", ".join(sorted({line.timestamp[:10] for line in lines}))
-    cores = busiest(lines)
-    busy = f" (on a busy machine: others took up to {cores:.1f} cores)" if cores else ""
-    return f"{lines[0].cpu}, {max(line.threads for line in lines)} threads, revision {revisions}, {days}{busy}:"
 
 
 def _cost_row(line: Line) -> str:

@@ -4,7 +4,7 @@ Without a bundle the priors are fitted in the run, from phase 0; with one they a
 campaign appeals always comes from tonight's history, since campaigns are younger than bundles.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -54,7 +54,14 @@ class Attention:
         return tonights_priors(priors, self.bundle)
 
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
+        return self.of_days(bucket, priors, [day])[0]
+
+    def of_days(self, bucket: Bucket, priors: Tensors, days: Sequence[date]) -> list[Utilities]:
+        """Utilities for sends on each of these days, from one count of the history."""
         known = know(bucket, tonights_priors(priors, self.bundle), self.model.half_life_days)
+        return [self._on(known, day) for day in days]
+
+    def _on(self, known: Known, day: date) -> Utilities:
         p2_SU, p24_SU = chances(known, day, self.grid.slots, self.kind)
         p_SU = p24_SU if self.model.label == "open_24h" else p2_SU
         p_open_US = np.ascontiguousarray(p_SU.T, np.float32) if known.priors.has_sends else None

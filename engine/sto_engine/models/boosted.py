@@ -20,7 +20,7 @@ from sto_engine.models.attention import blend, history_priors, history_sums, rea
 from sto_engine.models.bundle import Bundle
 from sto_engine.models.device import slot_margins
 from sto_engine.models.features import CROSS, FEATURES, USER_FEATURES, Features, blocks, build_features
-from sto_engine.models.policy import Tensors, Utilities
+from sto_engine.models.policy import Measure, Tensors, Utilities
 from sto_engine.models.priors import Priors
 from sto_engine.slots import SlotGrid
 
@@ -57,17 +57,24 @@ class Boosted:
         return tonights_priors(priors, self.bundle)
 
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
+        return self.of_days(bucket, priors, [day])[0]
+
+    def of_days(self, bucket: Bucket, priors: Tensors, days: Sequence[date]) -> list[Utilities]:
+        """Utilities for sends on each of these days, from one count of the history."""
         users, slots, w24 = len(bucket.users), self.grid.slots, self.model.w24
-        utility_US, p_open_US = np.empty((users, slots), np.float32), np.empty((users, slots), np.float32)
+        utility_DUS, p_open_DUS = (np.empty((len(days), users, slots), np.float32) for _ in range(2))
         reason_U, acts_U = np.empty(users, np.uint8), np.empty(users, np.float32)
         for block, known in blocks(bucket, tonights_priors(priors, self.bundle), self.model.half_life_days):
-            features = build_features(known, day, slots, self.kind)
-            margin_US = slot_scores(self.bundle, features)
-            p_US = 1.0 / (1.0 + np.exp(-margin_US.astype(np.float64)))
-            utility_US[block] = margin_US if w24 == 0 else blend(p_US, features.p24_SU.T, w24)
-            p_open_US[block] = calibrated(self.bundle, p_US)
+            for d, day in enumerate(days):
+                features = build_features(known, day, slots, self.kind)
+                margin_US = slot_scores(self.bundle, features)
+                p_US = 1.0 / (1.0 + np.exp(-margin_US.astype(np.float64)))
+                utility_DUS[d, block] = margin_US if w24 == 0 else blend(p_US, features.p24_SU.T, w24)
+                p_open_DUS[d, block] = calibrated(self.bundle, p_US)
             reason_U[block], acts_U[block] = reasons(known), known.counts.acts_U
-        return Utilities(utility_US, p_open_US, reason_U, acts_U, "logit" if w24 == 0 else "share")
+        measure: Measure = "logit" if w24 == 0 else "share"
+        both = zip(utility_DUS, p_open_DUS, strict=True)
+        return [Utilities(utility_US, p_open_US, reason_U, acts_U, measure) for utility_US, p_open_US in both]
 
 
 def slot_scores(bundle: Bundle, features: Features) -> NDArray[np.float32]:

@@ -50,7 +50,7 @@ class HourOfWeek:
 
     def utilities(self, bucket: Bucket, priors: Tensors, day: date) -> Utilities:
         days = [day + timedelta(days=(weekday - day.weekday()) % 7) for weekday in range(7)]
-        found = [self.of_day.utilities(bucket, priors, one) for one in days]
+        found = self.of_day.of_days(bucket, priors, days)
         first, chances = found[day.weekday()], [one.p_open_US for one in found]
         p_open_US = (
             None if any(p is None for p in chances) else np.concatenate([p for p in chances if p is not None], 1)
